@@ -1,0 +1,444 @@
+"""The stages in their order: the only file that knows them all.
+
+corpus -> tokenizer -> tokens -> training -> evaluation -> export. A stage is done when its mark holds the fingerprint of
+its settings and of what it reads; then it is not made again. A stage that another run of the workspace has made from
+the same settings is taken over.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from firstwords.errors import FirstwordsError, did_you_mean
+from firstwords.recipe import Recipe
+from firstwords.run import (
+    RunFolder,
+    atomic_folder,
+    atomic_write_json,
+    atomic_write_text,
+    claim_run,
+    fingerprint_of,
+    sha256_of,
+)
+
+if TYPE_CHECKING:
+    from firstwords.corpus.sources import ResolvedSource
+    from firstwords.evaluation.pairs import Suite
+    from firstwords.training.dev_loss import DevLoss
+    from firstwords.training.trackers import StepMetrics
+
+STAGES = ("corpus", "tokenizer", "tokens", "training", "evaluation", "export")
+
+_VERSION = 1
+"""Raised when a stage's code changes what it makes, so that old results are not taken for new ones."""
+
+_FREE_TRAINING_SETTINGS = {"device", "log-every-steps", "resume-minutes", "select", "gradient-checkpointing"}
+"""Training settings that do not change the weights of a training run."""
+
+
+class Reporter(Protocol):
+    """Who is told what happens, to show it. All methods may do nothing."""
+
+    def stage(self, name: str, state: Literal["running", "done", "kept", "taken over"], note: str) -> None:
+        """A stage begins, ends, need not be made again, or came from another run."""
+
+    def say(self, text: str) -> None:
+        """A remark for the user, such as the license of a download or a warning."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """So much of some work is done."""
+
+    def step(self, metrics: StepMetrics, steps: int) -> None:
+        """A training step of `steps` is done."""
+
+    def dev(self, step: int, loss: DevLoss) -> None:
+        """The dev loss after a step."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def stage(self, name: str, state: str, note: str) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def step(self, metrics: StepMetrics, steps: int) -> None:
+        """Nothing."""
+
+    def dev(self, step: int, loss: DevLoss) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The texts that a recipe reads, found and checksummed."""
+
+    sources: dict[str, ResolvedSource]
+    dev_path: Path | None
+    checksums: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A recipe being carried out in its run folder."""
+
+    recipe: Recipe
+    run: RunFolder
+    inputs: Inputs | None
+    fingerprints: Mapping[str, str]
+    data: Sequence[Path]
+    cache: Path
+    offline: bool
+    reporter: Reporter
+    suites: dict[str, Suite] = field(default_factory=dict)
+
+
+def run(
+    recipe: Recipe,
+    *,
+    workspace: Path = Path("runs"),
+    name: str | None = None,
+    data: Sequence[Path] = (),
+    until: str = "export",
+    offline: bool = False,
+    reporter: Reporter | None = None,
+) -> RunFolder:
+    """Carry out every stage of a recipe that is not done, up to `until`, and return the run's folder.
+
+    data: folders in which sources and test sets are looked for before they are downloaded.
+    Raises FirstwordsError for what a user can mend, and training.loop.Interrupted after Ctrl-C; the same call goes on.
+    """
+    reporter = reporter or Silent()
+    if until not in STAGES:
+        raise FirstwordsError(
+            f"there is no stage '{until}'", where="until", do=did_you_mean(until, STAGES) or ", ".join(STAGES)
+        )
+    job = _prepare(recipe, workspace, name, data, offline, reporter)
+    with job.run.locked():
+        _write_recipe(job)
+        wanted = STAGES[: STAGES.index(until) + 1]
+        if "evaluation" in wanted:
+            _load_suites(job)
+        for stage in wanted:
+            _carry_out(job, stage)
+    return job.run
+
+
+def _prepare(
+    recipe: Recipe, workspace: Path, name: str | None, data: Sequence[Path], offline: bool, reporter: Reporter
+) -> Job:
+    from firstwords.data.download import cache_folder
+
+    settings, cache = identity_settings(recipe), cache_folder()
+    problem: FirstwordsError | None = None
+    inputs: Inputs | None = None
+    try:
+        inputs = find_inputs(recipe, data, cache, offline=offline, reporter=reporter)
+    except FirstwordsError as error:
+        # A run whose corpus is made no longer needs the sources it was made from.
+        problem = error
+    checksums = inputs.checksums if inputs else None
+
+    def difference(found: RunFolder) -> str | None:
+        facts = found.facts()
+        if checksums is not None and facts.get("inputs", checksums) != checksums:
+            return "its texts were others"
+        return _differing_setting(settings, facts.get("identity", {}))
+
+    run = claim_run(name or recipe.name, workspace, exact=name is not None, same=difference)
+    if problem is not None and (run.mark("corpus") is None or "inputs" not in run.facts()):
+        raise problem
+    recorded = checksums if checksums is not None else run.facts()["inputs"]
+    return Job(recipe, run, inputs, stage_fingerprints(recipe, recorded), data, cache, offline, reporter)
+
+
+def find_inputs(
+    recipe: Recipe, data: Sequence[Path], cache: Path, *, offline: bool = False, reporter: Reporter | None = None
+) -> Inputs:
+    """Find (or download) the texts of a recipe. Raises FirstwordsError for the first that is not to be had."""
+    from firstwords.corpus.sources import resolve_sources
+    from firstwords.data.folders import find
+
+    say = reporter.say if reporter else None
+    sources = resolve_sources(recipe.corpus, data, cache, offline=offline, say=say)
+    checksums = {name: [file.sha256 for file in source.files] for name, source in sources.items()}
+    dev_path = None
+    if recipe.corpus.dev_file is not None:
+        named = Path(recipe.corpus.dev_file)
+        dev_path = named if named.is_file() else find([named.name], data)
+        if dev_path is None:
+            raise FirstwordsError(
+                f"the dev text {recipe.corpus.dev_file} is not there",
+                where="corpus.dev-file; searched: " + (", ".join(map(str, data)) or "no --data folder"),
+                do="give the folder that has it with --data, or set corpus.dev-file to its path",
+            )
+        checksums["dev"] = [sha256_of(dev_path)]
+    return Inputs(sources, dev_path, checksums)
+
+
+def identity_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that make the trained weights what they are: two runs that agree in them are the same run."""
+    values = recipe.to_values()
+    kept = {key: values[key] for key in ("seed", "corpus", "tokenizer", "tokens", "model", "training")}
+    kept["training"] = {key: value for key, value in kept["training"].items() if key not in _FREE_TRAINING_SETTINGS}
+    return kept
+
+
+def stage_fingerprints(recipe: Recipe, checksums: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Fingerprint of each stage: of its own settings and of the stages that it reads."""
+    values = identity_settings(recipe)
+    corpus = fingerprint_of("corpus", _VERSION, values["corpus"], recipe.seed, checksums)
+    begins = [recipe.tokens.add_bos, recipe.model.positions]
+    tokenizer = fingerprint_of("tokenizer", _VERSION, values["tokenizer"], begins, corpus)
+    tokens = fingerprint_of("tokens", _VERSION, values["tokens"], tokenizer)
+    training = fingerprint_of("training", _VERSION, values["model"], values["training"], recipe.seed, tokens)
+    chosen = recipe.training.select
+    evaluation = fingerprint_of("evaluation", _VERSION, recipe.to_values()["evaluation"], chosen, training)
+    export = fingerprint_of("export", _VERSION, recipe.to_values()["export"], evaluation)
+    return dict(zip(STAGES, (corpus, tokenizer, tokens, training, evaluation, export), strict=True))
+
+
+def _differing_setting(ours: Any, theirs: Any, key: str = "") -> str | None:
+    """The first setting in which two nested values differ, in words, or None."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in sorted({*ours, *theirs}):
+            found = _differing_setting(ours.get(name), theirs.get(name), f"{key}.{name}" if key else name)
+            if found:
+                return found
+        return None
+    return None if ours == theirs else f"{key} is {theirs} there and {ours} here"
+
+
+def _write_recipe(job: Job) -> None:
+    """recipe.toml and run.json: what is to be done, from what, and on what machine."""
+    facts = {
+        "identity": identity_settings(job.recipe),
+        "inputs": job.inputs.checksums if job.inputs else job.run.facts()["inputs"],
+        "environment": environment(),
+    }
+    atomic_write_json(job.run.path / "run.json", facts)
+    atomic_write_text(job.run.path / "recipe.toml", job.recipe.to_toml())
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and git commit that a result depends on."""
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    packages = ("firstwords", "torch", "tokenizers", "transformers", "safetensors", "numpy")
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "commit": commit or None,
+    }
+
+
+def _load_suites(job: Job) -> None:
+    """Read the test sets before anything is trained: a missing one is found now, not after hours."""
+    from firstwords.evaluation.pairs import load_suite
+    from firstwords.evaluation.protocols import find_protocol
+
+    for named in job.recipe.evaluation.suites:
+        suite, protocol = split_suite(named)
+        find_protocol(protocol)
+        if suite not in job.suites:
+            job.suites[suite] = load_suite(
+                suite, job.data, job.cache, job.recipe.seed, offline=job.offline, say=job.reporter.say
+            )
+
+
+def split_suite(named: str) -> tuple[str, str]:
+    """`blimp.firstwords` -> ("blimp", "firstwords")."""
+    suite, dot, protocol = named.rpartition(".")
+    if not dot:
+        raise FirstwordsError(
+            f"'{named}' names no protocol", where="evaluation.suites", do=f"write it as '{named}.firstwords'"
+        )
+    return suite, protocol
+
+
+def _carry_out(job: Job, stage: str) -> None:
+    run, fingerprint = job.run, job.fingerprints[stage]
+    if run.is_done(stage, fingerprint):
+        job.reporter.stage(stage, "kept", "")
+        return
+    if stage not in ("evaluation", "export"):
+        sibling = run.adopt(stage, fingerprint)
+        if sibling is not None:
+            job.reporter.stage(stage, "taken over", f"from {sibling.name}")
+            return
+    job.reporter.stage(stage, "running", "")
+    run.unset_done(stage)
+    started = time.monotonic()
+    make = {
+        "corpus": _corpus,
+        "tokenizer": _tokenizer,
+        "tokens": _tokens,
+        "training": _training,
+        "evaluation": _evaluation,
+        "export": _export,
+    }[stage]
+    try:
+        facts, note = make(job)
+    except OSError as error:
+        raise _file_problem(error, stage) from error
+    seconds = time.monotonic() - started
+    run.set_done(stage, fingerprint, seconds, facts)
+    job.reporter.stage(stage, "done", f"{note}, {seconds:.1f} s")
+
+
+def _file_problem(error: OSError, stage: str) -> FirstwordsError:
+    return FirstwordsError(
+        f"the {stage} stage cannot use a file: {error.strerror or error}",
+        where=str(error.filename or stage),
+        do="free space or mend the permissions and run again: it goes on where it stopped",
+    )
+
+
+def _corpus(job: Job) -> tuple[dict[str, Any], str]:
+    from firstwords.corpus.mixing import make_corpus
+
+    if job.inputs is None:
+        raise FirstwordsError("the corpus must be made anew, and its sources are not there", where="corpus.sources")
+    with atomic_folder(job.run.stage("corpus")) as new:
+        facts = make_corpus(job.recipe.corpus, job.inputs.sources, job.inputs.dev_path, job.recipe.seed, new)
+    train = facts["train"]
+    return {"train": train, "dev": facts["dev"]}, f"{train['bytes']:,} bytes, {train['words']:,} words"
+
+
+def _tokenizer(job: Job) -> tuple[dict[str, Any], str]:
+    from firstwords.tokens.tokenizer import learn_tokenizer
+
+    text = job.run.stage("corpus") / "train.txt"
+    recipe = job.recipe
+    with atomic_folder(job.run.stage("tokenizer")) as new:
+        facts = learn_tokenizer(recipe.tokenizer, recipe.tokens, text, new, max_length=recipe.model.positions)
+    if facts["unencodable_bytes"]:
+        job.reporter.say(
+            f"warning: {facts['unencodable_bytes']} of the 256 bytes are in no token; characters that need them vanish "
+            "(tokenizer.all-bytes = true keeps them)"
+        )
+    return facts, f"{facts['vocabulary']:,} tokens, {facts['tokens_per_word']:.2f} a word"
+
+
+def _tokens(job: Job) -> tuple[dict[str, Any], str]:
+    from firstwords.tokens.encoding import encode_corpus
+
+    with atomic_folder(job.run.stage("tokens")) as new:
+        facts = encode_corpus(job.run.stage("corpus"), job.recipe.tokens, _vocabulary(job), new)
+    train = facts["train"]
+    return {name: asdict(value) for name, value in facts.items()}, f"{train.tokens:,} in {train.examples:,} examples"
+
+
+def _training(job: Job) -> tuple[dict[str, Any], str]:
+    from firstwords.training.loop import train
+
+    folder, fingerprint = job.run.stage("training"), job.fingerprints["training"]
+    begun = folder / "fingerprint"
+    if begun.exists() and begun.read_text() != fingerprint:
+        # Another version of the tool began it; what it computed is kept, but not built upon.
+        folder.rename(folder.with_name(f"training.old-{begun.read_text()[:8]}"))
+    atomic_write_text(begun, fingerprint)
+    result = train(job.recipe, _vocabulary(job).size, job.run.stage("tokens"), folder, watcher=job.reporter)
+    note = f"{result.steps:,} steps, dev loss {result.last_dev_loss:.3f} (best {result.best_dev_loss:.3f})"
+    return asdict(result) | {"environment": environment()}, note
+
+
+def _evaluation(job: Job) -> tuple[dict[str, Any], str]:
+    overall: dict[str, float] = {}
+    for named in job.recipe.evaluation.suites:
+        overall[named] = _evaluate(job, named, job.recipe.training.select, named)
+        if job.recipe.evaluation.untrained_control:
+            overall[f"untrained.{named}"] = _evaluate(job, named, "untrained", f"untrained.{named}")
+    notes = [f"{named} {100 * accuracy:.1f}%" for named, accuracy in overall.items()]
+    return {"overall": overall}, ", ".join(notes) or "no suites"
+
+
+def _evaluate(job: Job, named: str, checkpoint: str, result_name: str) -> float:
+    """Score one checkpoint on one suite, unless that is done; returns the overall accuracy (0 to 1)."""
+    from firstwords.evaluation.judging import evaluate_suite, write_evaluation
+
+    fingerprint = fingerprint_of("result", named, checkpoint, job.fingerprints["training"])
+    mark = job.run.mark(f"evaluation.{result_name}")
+    if mark is not None and mark.fingerprint == fingerprint:
+        return mark.facts["overall"]
+    suite, protocol = split_suite(named)
+    model, vocabulary = load_model(job.run, checkpoint)
+    started = time.monotonic()
+    result = evaluate_suite(
+        model,
+        vocabulary,
+        job.suites[suite],
+        protocol,
+        add_bos=job.recipe.tokens.add_bos,
+        progress=lambda done, total: job.reporter.progress(result_name, done, total),
+    )
+    write_evaluation(result, job.run.stage("evaluation"), result_name)
+    job.run.set_done(
+        f"evaluation.{result_name}", fingerprint, time.monotonic() - started, {"overall": result.overall.accuracy}
+    )
+    return result.overall.accuracy
+
+
+def load_model(run: RunFolder, checkpoint: str = "last") -> tuple[Any, Any]:
+    """The model of a kept checkpoint of a run (`last`, `best`, `untrained`, `words-0001M`) and its vocabulary."""
+    from firstwords.model.llama import Llama
+    from firstwords.tokens.tokenizer import Vocabulary
+    from firstwords.training.checkpoints import load_checkpoint
+    from firstwords.training.devices import choose_device, prepare_process
+
+    folder = run.stage("training") / "checkpoints" / checkpoint
+    if not folder.is_dir():
+        kept = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
+        raise FirstwordsError(
+            f"the run '{run.name}' has no checkpoint '{checkpoint}'",
+            where=", ".join(kept) or str(folder),
+            do=did_you_mean(checkpoint, kept) or f"train it with `firstwords run {run.name}`",
+        )
+    prepare_process()
+    recipe = Recipe.load(run.path / "recipe.toml")
+    vocabulary = Vocabulary.load(run.stage("tokenizer"))
+    model = Llama(recipe.model, vocabulary.size)
+    load_checkpoint(folder, model)
+    return model.to(choose_device(recipe.training).kind).eval(), vocabulary
+
+
+def _export(job: Job) -> tuple[dict[str, Any], str]:
+    from firstwords.model.generation import generate
+    from firstwords.model.hub import save_folder
+    from firstwords.report.card import write_card
+
+    model, vocabulary = load_model(job.run, job.recipe.training.select)
+    recipe = job.recipe
+    samples = {
+        prompt: generate(model, vocabulary, prompt, add_bos=recipe.tokens.add_bos, seed=recipe.seed)
+        for prompt in recipe.export.prompts
+    }
+    with atomic_folder(job.run.stage("model")) as new:
+        save_folder(model, vocabulary, job.run.stage("tokenizer"), new)
+        write_card(job.run, samples, new / "README.md")
+    return {"samples": samples}, str(job.run.stage("model"))
+
+
+def _vocabulary(job: Job) -> Any:
+    from firstwords.tokens.tokenizer import Vocabulary
+
+    return Vocabulary.load(job.run.stage("tokenizer"))

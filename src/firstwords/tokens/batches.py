@@ -1,0 +1,181 @@
+"""batch(step) as a pure function of the seed and the step: the same for any number of processes and any resume.
+
+The rows of an epoch (packed rows of the context length, or lines) come in an order that depends on seed and epoch alone.
+Batches of all epochs follow one another, and a step takes the next `accumulation` of them, across an epoch's end where
+it must, as Hugging Face's Trainer did for the cards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from firstwords.errors import FirstwordsError
+from firstwords.recipe import TokenSettings, TrainingSettings
+from firstwords.tokens.encoding import TokenFile
+
+if TYPE_CHECKING:
+    import torch
+
+    from firstwords.model.llama import Layout
+
+_ROUND_TOKENS = 64
+"""Flat batches are filled up to a multiple of this, so that the CPU's matrix kernels, made anew for each shape they
+meet (about 10 ms each), are found again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """Tokens that see each other: `ids` and, shifted by one, the targets they predict."""
+
+    ids: np.ndarray
+    example: int
+    """Number of the document or line it is from."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """All sequences of one optimizer step, over all processes.
+
+    Each sequence holds one token more than it has targets: the first is only read, the last only predicted.
+    tokens counts all of its tokens, the first ones too (the cards divide the loss by that).
+    """
+
+    sequences: tuple[TokenSequence, ...]
+    tokens: int
+    targets: int
+
+    def slice_of(self, rank: int, world_size: int) -> tuple[TokenSequence, ...]:
+        """The share of one process. Sequences are sorted by length, so that shares are alike."""
+        return self.sequences[rank::world_size]
+
+
+class Batches:
+    """The batches of a whole training run over one token file."""
+
+    def __init__(self, tokens: TokenFile, settings: TokenSettings, training: TrainingSettings, seed: int) -> None:
+        """Raises FirstwordsError where the text does not fill one row."""
+        self._tokens, self._settings, self._seed = tokens, settings, seed
+        self._batch_size, self._accumulation = training.batch_size, training.accumulation
+        self.rows_per_epoch = (
+            tokens.facts.examples if settings.examples == "lines" else (tokens.facts.tokens - 1) // settings.context
+        )
+        if self.rows_per_epoch < 1:
+            raise FirstwordsError(
+                f"the training text has {tokens.facts.tokens:,} tokens, less than one row of {settings.context}",
+                where="tokens.context",
+                do="give more text or a shorter context",
+            )
+        self.batches_per_epoch = -(-self.rows_per_epoch // self._batch_size)
+        steps_per_epoch = max(1, self.batches_per_epoch // self._accumulation)
+        self.steps = max(1, round(steps_per_epoch * training.epochs))
+        if training.max_steps is not None:
+            self.steps = min(self.steps, training.max_steps)
+        self._epoch_order = lru_cache(maxsize=2)(self._make_epoch_order)
+
+    def step(self, step: int) -> StepBatch:
+        """The batch of optimizer step `step` (from 0)."""
+        first = step * self._accumulation
+        found = [
+            sequence
+            for batch in range(first, first + self._accumulation)
+            for row in self._rows_of(batch)
+            for sequence in row
+        ]
+        # Longest first: neighbours of like length attend together without much padding.
+        found.sort(key=lambda sequence: -len(sequence.ids))
+        sequences = tuple(sequence for sequence in found if len(sequence.ids) > 1)
+        targets = sum(len(sequence.ids) - 1 for sequence in sequences)
+        return StepBatch(sequences, sum(len(sequence.ids) for sequence in found), targets)
+
+    def epochs_done(self, steps: int) -> float:
+        """Passes over the text after so many steps."""
+        return steps * self._accumulation / self.batches_per_epoch
+
+    def words_seen(self, steps: int) -> int:
+        """Words of text trained on after so many steps, repeats counted: BabyLM's clock."""
+        return round(self.epochs_done(steps) * self._tokens.facts.words)
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether `step` is the last that reads nothing of the next epoch, or the last of all."""
+        done, after_next = (step + 1) * self._accumulation, (step + 2) * self._accumulation
+        return (after_next - 1) // self.batches_per_epoch > (done - 1) // self.batches_per_epoch or step + 1 == self.steps
+
+    def _rows_of(self, batch: int) -> Iterator[list[TokenSequence]]:
+        epoch, number = divmod(batch, self.batches_per_epoch)
+        start = number * self._batch_size
+        for row in range(start, min(start + self._batch_size, self.rows_per_epoch)):
+            if self._settings.examples == "lines":
+                example = int(self._epoch_order(epoch)[0][row])
+                yield [TokenSequence(np.asarray(self._tokens.example(example)), example)]
+            else:
+                yield self._packed_row(epoch, row)
+
+    def _packed_row(self, epoch: int, row: int) -> list[TokenSequence]:
+        """`context` tokens of the epoch's stream of documents and the targets one further."""
+        order, ends = self._epoch_order(epoch)
+        start = row * self._settings.context
+        stop = start + self._settings.context + 1
+        parts = []
+        for place in range(int(np.searchsorted(ends, start, side="right")), len(order)):
+            example = int(order[place])
+            ids = self._tokens.example(example)
+            begin = int(ends[place]) - len(ids)
+            if begin >= stop:
+                break
+            parts.append(TokenSequence(np.asarray(ids[max(start - begin, 0) : stop - begin]), example))
+        if self._settings.cross_documents:
+            return [TokenSequence(np.concatenate([part.ids for part in parts]), parts[0].example)]
+        return parts
+
+    def _make_epoch_order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The examples of an epoch in their order, and where each ends in the epoch's stream of tokens."""
+        examples = self._tokens.facts.examples
+        order = np.random.default_rng((self._seed, epoch)).permutation(examples)
+        return order, np.diff(self._tokens.offsets)[order].cumsum()
+
+
+@dataclass(frozen=True, slots=True)
+class FlatBatch:
+    """Sequences joined for the model: inputs, targets (IGNORE where filled up) and their layout; N tokens."""
+
+    ids_N: torch.Tensor
+    targets_N: torch.Tensor
+    layout: Layout
+
+
+def flat_batches(
+    sequences: Sequence[TokenSequence], micro_tokens: int, device: torch.device | str = "cpu"
+) -> Iterator[FlatBatch]:
+    """Join neighbouring sequences to flat batches of at most `micro_tokens` inputs (a longer sequence stands alone)."""
+    first = count = 0
+    for place, sequence in enumerate(sequences):
+        inputs = len(sequence.ids) - 1
+        if place > first and count + inputs > micro_tokens:
+            yield _flat(sequences[first:place], device)
+            first, count = place, 0
+        count += inputs
+    if first < len(sequences):
+        yield _flat(sequences[first:], device)
+
+
+def _flat(sequences: Sequence[TokenSequence], device: torch.device | str) -> FlatBatch:
+    import torch
+
+    from firstwords.model.llama import Layout
+    from firstwords.model.loss import IGNORE
+
+    lengths = [len(sequence.ids) - 1 for sequence in sequences]
+    filler = -sum(lengths) % _ROUND_TOKENS
+    ids = np.concatenate([*(sequence.ids[:-1] for sequence in sequences), np.zeros(filler)]).astype(np.int64)
+    targets = np.concatenate([*(sequence.ids[1:] for sequence in sequences), np.full(filler, IGNORE)]).astype(np.int64)
+    layout = Layout.of([*lengths, filler] if filler else lengths, device)
+    return FlatBatch(
+        torch.from_numpy(ids).to(device, non_blocking=True),
+        torch.from_numpy(targets).to(device, non_blocking=True),
+        layout,
+    )

@@ -1,0 +1,104 @@
+"""Weights and training states on disk: written whole, checked when read, never pickled.
+
+A checkpoint is a folder with `model.safetensors` and `checkpoint.json`, which holds the SHA-256 of every file beside it.
+A training state has `optimizer.safetensors` too, and everything else that the next step depends on.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from firstwords.errors import FirstwordsError
+from firstwords.run import atomic_folder, atomic_write_json, sha256_of
+
+_KEPT_STATES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training run is: what the next step needs besides weights and optimizer."""
+
+    step: int
+    """Optimizer steps done."""
+    words_seen: int
+    best_dev_loss: float | None = None
+    scaler: dict[str, float] | None = None
+    """State of fp16's loss scaling."""
+    seconds: float = 0.0
+    """Time spent training so far."""
+
+
+def save_checkpoint(folder: Path, model: nn.Module, progress: Progress, optimizer: Optimizer | None = None) -> None:
+    """Write a model, and with `optimizer` the whole training state, as one folder; an older one is replaced."""
+    with atomic_folder(folder) as new:
+        save_file({name: weight.detach() for name, weight in model.named_parameters()}, new / "model.safetensors")
+        if optimizer is not None:
+            save_file(_optimizer_tensors(optimizer), new / "optimizer.safetensors")
+        checksums = {path.name: sha256_of(path) for path in sorted(new.iterdir())}
+        atomic_write_json(new / "checkpoint.json", {"progress": asdict(progress), "sha256": checksums})
+
+
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> Progress:
+    """Read a checkpoint into `model` (and `optimizer`) and return how far it was.
+
+    Raises FirstwordsError where a file is missing, damaged (checksum) or of another shape.
+    """
+    try:
+        facts = json.loads((folder / "checkpoint.json").read_text())
+        for name, checksum in facts["sha256"].items():
+            if sha256_of(folder / name) != checksum:
+                raise _damaged(folder / name, "its bytes do not match their checksum")
+        weights = load_file(folder / "model.safetensors")
+        own = dict(model.named_parameters())
+        if {name: weight.shape for name, weight in weights.items()} != {name: weight.shape for name, weight in own.items()}:
+            raise _damaged(folder, "it holds a model of another shape")
+        with torch.no_grad():
+            for name, weight in own.items():
+                weight.copy_(weights[name])
+        if optimizer is not None:
+            _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+        return Progress(**facts["progress"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, str(error)) from None
+
+
+def _damaged(path: Path, why: str) -> FirstwordsError:
+    folder = path if path.is_dir() else path.parent
+    return FirstwordsError(
+        f"the checkpoint cannot be used: {why}",
+        where=str(path),
+        do=f"delete {folder}; training then goes on from the state before it, or starts again",
+    )
+
+
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value.contiguous() for index, values in state.items() for name, value in values.items()}
+
+
+def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def save_state(folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
+    """Write the state after `progress.step` steps into `folder` and remove all but the newest two."""
+    save_checkpoint(folder / f"step-{progress.step:08d}", model, progress, optimizer)
+    for old in saved_states(folder)[:-_KEPT_STATES]:
+        shutil.rmtree(old)
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """Folders of the saved training states, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())

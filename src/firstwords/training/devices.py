@@ -1,0 +1,109 @@
+"""Where training and scoring run, and in what number type; chosen once, at the edge."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from firstwords.errors import FirstwordsError
+from firstwords.recipe import TrainingSettings
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device and the type of its matrix products."""
+
+    kind: str
+    precision: str
+
+    @property
+    def scales_loss(self) -> bool:
+        """fp16's gradients would vanish without loss scaling."""
+        return self.precision == "fp16"
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Products in the device's type; weights and sums stay float32."""
+        return torch.autocast(self.kind, _DTYPES[self.precision], enabled=self.precision != "fp32")
+
+    @property
+    def micro_tokens(self) -> int:
+        """Tokens that pass the model at once: enough to fill the device, few enough for its memory."""
+        return 32_768 if self.kind == "cuda" else 4_096
+
+    def free_memory_bytes(self) -> int:
+        """Memory that is free on the device now."""
+        if self.kind == "cuda":
+            return torch.cuda.mem_get_info()[0]
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory used so far: on CUDA what PyTorch reserved, elsewhere what the process held."""
+        if self.kind == "cuda":
+            return torch.cuda.max_memory_reserved()
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return kilobytes if platform.system() == "Darwin" else 1024 * kilobytes
+
+
+def choose_device(settings: TrainingSettings) -> Device:
+    """The device that the recipe names or that is there, and its precision.
+
+    `auto` takes bf16 where the device multiplies it natively, fp16 on older CUDA devices, float32 elsewhere.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    kind = settings.device
+    if kind == "auto":
+        kind = "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+    elif not there[kind]:
+        raise FirstwordsError(
+            f"this machine has no {kind} device that PyTorch can use",
+            where="training.device",
+            do='set training.device = "auto", or install a PyTorch built for it',
+        )
+    return Device(kind, _choose_precision(settings.precision, kind))
+
+
+def _choose_precision(asked: str, kind: str) -> str:
+    native_bf16 = {
+        "cuda": lambda: torch.cuda.get_device_capability()[0] >= 8,
+        "mps": lambda: False,
+        "cpu": cpu_has_bf16,
+    }[kind]
+    if asked in ("fp32", "bf16"):
+        return asked
+    if asked == "fp16" and kind == "cuda":
+        return "fp16"
+    if native_bf16():
+        return "bf16"
+    return "fp16" if kind == "cuda" else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 natively (AVX-512 BF16 or AMX)."""
+    capability = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
+
+
+def prepare_process() -> None:
+    """Settings of the process that make the CPU's work faster and change no result.
+
+    glibc gives large blocks back to the system at once and gets them anew, page by page, zeroed: a quarter of a
+    training step on the CPU. Keeping them costs no more memory than the peak.
+    """
+    if platform.system() == "Linux" and "MALLOC_ARENA_MAX" not in os.environ:
+        try:
+            mallopt = ctypes.CDLL(None).mallopt
+        except (OSError, AttributeError):  # another C library
+            return
+        m_trim_threshold, m_mmap_max = -1, -4  # numbers of <malloc.h>
+        mallopt(m_mmap_max, 0)
+        mallopt(m_trim_threshold, 2**31 - 1)

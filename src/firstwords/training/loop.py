@@ -1,0 +1,263 @@
+"""The training loop, from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from firstwords.errors import FirstwordsError
+from firstwords.model.cost import training_memory_bytes
+from firstwords.model.llama import Llama
+from firstwords.model.loss import summed_cross_entropy
+from firstwords.recipe import Recipe
+from firstwords.tokens.batches import Batches, StepBatch, flat_batches
+from firstwords.tokens.encoding import TokenFile
+from firstwords.training.checkpoints import Progress, load_checkpoint, save_checkpoint, save_state, saved_states
+from firstwords.training.dev_loss import DevLoss, dev_loss
+from firstwords.training.devices import Device, choose_device, prepare_process
+from firstwords.training.optimizers import make_optimizer, set_learning_rate
+from firstwords.training.schedule import checkpoints_due, learning_rate
+from firstwords.training.trackers import MetricsLog, StepMetrics, write_losses
+
+
+class Watcher(Protocol):
+    """Who is told of every step and every dev loss, to show them."""
+
+    def step(self, metrics: StepMetrics, steps: int) -> None:
+        """One step of `steps` is done."""
+
+    def dev(self, step: int, loss: DevLoss) -> None:
+        """The dev loss after `step` steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a finished training run tells of itself."""
+
+    steps: int
+    words_seen: int
+    tokens: int
+    seconds: float
+    device: str
+    precision: str
+    parameters: int
+    last_train_loss: float
+    last_dev_loss: float
+    best_dev_loss: float
+    peak_memory_bytes: int
+
+
+class Interrupted(Exception):
+    """The user or the system asked the run to stop; its state has been saved after `step` steps."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+def train(
+    recipe: Recipe,
+    vocabulary: int,
+    tokens: Path,
+    folder: Path,
+    *,
+    watcher: Watcher | None = None,
+    on_checkpoint: Callable[[Path], None] = lambda _: None,
+) -> TrainingResult:
+    """Train the recipe's model on the token files in `tokens`; everything is written under `folder`.
+
+    A run that was stopped at any moment goes on from its last saved state and ends with the same weights, bit for bit,
+    as one that was not, on the same machine. Raises FirstwordsError (exit code 3) where the loss is not finite, and
+    Interrupted after Ctrl-C or SIGTERM.
+    """
+    settings = recipe.training
+    prepare_process()
+    device = choose_device(settings)
+    train_tokens, dev_tokens = TokenFile(tokens, "train"), TokenFile(tokens, "dev")
+    batches = Batches(train_tokens, recipe.tokens, settings, recipe.seed)
+    model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
+    model.gradient_checkpointing = _wants_checkpointing(recipe, vocabulary, device)
+    optimizer = make_optimizer(model, settings)
+    scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
+    progress = _resume(folder, model, optimizer, scaler)
+    log = MetricsLog(folder / "metrics.jsonl", progress.step)
+    if progress.step == 0:
+        save_checkpoint(folder / "checkpoints" / "untrained", model, progress)
+
+    last_save = time.monotonic()
+    with _stop_requests() as stop_requested:
+        for step in range(progress.step, batches.steps):
+            started = time.monotonic()
+            rate = learning_rate(step, batches.steps, settings)
+            set_learning_rate(optimizer, rate)
+            torch.manual_seed((recipe.seed * 1_000_003 + step) % 2**63)  # dropout: a pure function of seed and step
+            batch = batches.step(step)
+            loss = _forward_backward(model, batch, settings.loss_mean_over == "tokens", device, scaler)
+            gradient_norm = _update(model, optimizer, scaler, settings.clip_norm)
+            _refuse_non_finite(step, loss, gradient_norm, batch, folder, scaled=device.scales_loss)
+
+            seconds = time.monotonic() - started
+            words = batches.words_seen(step + 1)
+            due = checkpoints_due(progress.words_seen, words, settings)
+            progress = replace(progress, step=step + 1, words_seen=words, seconds=progress.seconds + seconds)
+            metrics = StepMetrics(
+                step + 1, batches.epochs_done(step + 1), words, rate, loss, gradient_norm, batch.tokens, seconds
+            )
+            log.write(asdict(metrics))
+            if watcher:
+                watcher.step(metrics, batches.steps)
+            if _dev_loss_due(step, settings.eval_every_steps, batches):
+                found = dev_loss(model, dev_tokens, recipe.tokens, device)
+                log.write({"step": step + 1, "epoch": metrics.epoch, "words_seen": words} | asdict(found))
+                progress = _keep_best(folder, model, progress, found.dev_loss)
+                if watcher:
+                    watcher.dev(step + 1, found)
+            for words_due in due:
+                kept = folder / "checkpoints" / f"words-{words_due // 10**6:04d}M"
+                save_checkpoint(kept, model, progress)
+                on_checkpoint(kept)
+            if stop_requested() or time.monotonic() - last_save > 60 * settings.resume_minutes:
+                log.flush()
+                save_state(folder / "state", model, optimizer, _with_scaler(progress, scaler))
+                write_losses(folder / "metrics.jsonl", folder / "losses.csv", settings.log_every_steps)
+                last_save = time.monotonic()
+            if stop_requested() and step + 1 < batches.steps:
+                raise Interrupted(step + 1)
+
+    log.close()
+    save_checkpoint(folder / "checkpoints" / "last", model, progress)
+    write_losses(folder / "metrics.jsonl", folder / "losses.csv", settings.log_every_steps)
+    return _result(folder, progress, device, model)
+
+
+def _forward_backward(
+    model: Llama, batch: StepBatch, over_tokens: bool, device: Device, scaler: torch.amp.GradScaler
+) -> float:
+    """Accumulate the gradient of the step's mean loss over micro-batches that fit the memory; returns that loss."""
+    model.train()
+    divisor = max(1, batch.tokens if over_tokens else batch.targets)
+    losses: list[Tensor] = []
+    for flat in flat_batches(batch.sequences, device.micro_tokens, device.kind):
+        with device.autocast():
+            hidden_ND = model.hidden(flat.ids_N, flat.layout)
+            loss = summed_cross_entropy(hidden_ND, model.unembedding.weight, flat.targets_N) / divisor
+        scaler.scale(loss).backward()
+        losses.append(loss.detach())
+    return float(torch.stack(losses).double().sum()) if losses else 0.0
+
+
+def _update(model: Llama, optimizer: Optimizer, scaler: torch.amp.GradScaler, clip_norm: float | None) -> float:
+    """Clip, step, and clear the gradients; returns the gradient's norm before clipping."""
+    scaler.unscale_(optimizer)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm if clip_norm is not None else math.inf)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+    return float(norm)
+
+
+def _refuse_non_finite(
+    step: int, loss: float, gradient_norm: float, batch: StepBatch, folder: Path, *, scaled: bool
+) -> None:
+    """A loss that is no number ends the run. fp16's scaler skips steps with infinite gradients by itself."""
+    if math.isfinite(loss) and (scaled or math.isfinite(gradient_norm)):
+        return
+    examples = sorted({sequence.example for sequence in batch.sequences})
+    shown = ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")
+    states = saved_states(folder / "state")
+    kept = f"the last good state is kept in {states[-1]}" if states else "no state had been saved before it"
+    raise FirstwordsError(
+        f"the loss is not finite at step {step + 1} (loss {loss}, gradient norm {gradient_norm})",
+        where=f"documents {shown} of the training text; {kept}",
+        do="lower training.peak-lr, lengthen training.warmup-steps, set training.clip-norm, or use bf16 or fp32",
+        exit_code=3,
+    )
+
+
+def _dev_loss_due(step: int, every_steps: int | None, batches: Batches) -> bool:
+    if every_steps is None:
+        return batches.ends_epoch(step)
+    return (step + 1) % every_steps == 0 or step + 1 == batches.steps
+
+
+def _keep_best(folder: Path, model: Llama, progress: Progress, loss: float) -> Progress:
+    if progress.best_dev_loss is not None and loss >= progress.best_dev_loss:
+        return progress
+    progress = replace(progress, best_dev_loss=loss)
+    save_checkpoint(folder / "checkpoints" / "best", model, progress)
+    return progress
+
+
+def _resume(folder: Path, model: Llama, optimizer: Optimizer, scaler: torch.amp.GradScaler) -> Progress:
+    states = saved_states(folder / "state")
+    if not states:
+        return Progress(0, 0)
+    progress = load_checkpoint(states[-1], model, optimizer)
+    if progress.scaler:
+        scaler.load_state_dict(progress.scaler)
+    return progress
+
+
+def _with_scaler(progress: Progress, scaler: torch.amp.GradScaler) -> Progress:
+    return replace(progress, scaler=scaler.state_dict() or None)
+
+
+def _wants_checkpointing(recipe: Recipe, vocabulary: int, device: Device) -> bool:
+    """`auto` recomputes activations only where they would not fit the memory."""
+    if recipe.training.gradient_checkpointing != "auto":
+        return recipe.training.gradient_checkpointing
+    half = device.precision != "fp32"
+    needed = training_memory_bytes(recipe.model, vocabulary, device.micro_tokens, half=half, checkpointing=False)
+    return needed > 0.9 * device.free_memory_bytes()
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a wish that the loop asks about between steps. A second Ctrl-C stops at once."""
+    wishes: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if wishes:
+            raise KeyboardInterrupt
+        wishes.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: signals are somebody else's
+        before = {}
+    try:
+        yield lambda: bool(wishes)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _result(folder: Path, progress: Progress, device: Device, model: Llama) -> TrainingResult:
+    from firstwords.training.trackers import read_metrics
+
+    lines = read_metrics(folder / "metrics.jsonl")
+    steps = [line for line in lines if "train_loss" in line]
+    dev = [line["dev_loss"] for line in lines if "dev_loss" in line]
+    return TrainingResult(
+        steps=progress.step,
+        words_seen=progress.words_seen,
+        tokens=sum(line["tokens"] for line in steps),
+        seconds=progress.seconds,
+        device=device.kind,
+        precision=device.precision,
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        last_train_loss=steps[-1]["train_loss"],
+        last_dev_loss=dev[-1],
+        best_dev_loss=min(dev),
+        peak_memory_bytes=device.peak_memory_bytes(),
+    )

@@ -1,0 +1,94 @@
+"""What a training run writes down: metrics.jsonl, a line a step, and losses.csv made from it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firstwords.run import atomic_write_bytes, atomic_write_text
+
+LOSS_COLUMNS = (
+    "step",
+    "epoch",
+    "words_seen",
+    "learning_rate",
+    "train_loss",
+    "gradient_norm",
+    "dev_loss",
+    "dev_loss_batch_means",
+    "dev_bits_per_byte",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """One optimizer step as it is recorded. Losses in nats a token; step counts from 1."""
+
+    step: int
+    epoch: float
+    words_seen: int
+    learning_rate: float
+    train_loss: float
+    gradient_norm: float
+    tokens: int
+    seconds: float
+
+
+class MetricsLog:
+    """Appends to metrics.jsonl. Lines after the state that a run resumes from are cut off first."""
+
+    def __init__(self, path: Path, steps_done: int) -> None:
+        """Open `path` to go on after `steps_done` steps."""
+        kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= steps_done]
+        atomic_write_bytes(path, b"".join(kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Add one line."""
+        self._file.write(json.dumps(values, allow_nan=False) + "\n")
+
+    def flush(self) -> None:
+        """Put all lines on disk: called before the state is saved, so that no saved step lacks its line."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self.flush()
+        self._file.close()
+
+
+def _complete_lines(path: Path) -> Iterator[bytes]:
+    """Lines that were written whole; a killed process may leave half a line at the end."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        yield from (line for line in file if line.endswith(b"\n"))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All lines of a metrics.jsonl."""
+    return [json.loads(line) for line in _complete_lines(path)]
+
+
+def write_losses(metrics_file: Path, losses_file: Path, log_every_steps: int) -> None:
+    """Make losses.csv from metrics.jsonl: the mean training loss of every `log_every_steps` steps, and each dev loss."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, LOSS_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    losses: list[float] = []
+    for line in read_metrics(metrics_file):
+        if "train_loss" in line:
+            losses.append(line["train_loss"])
+            if line["step"] % log_every_steps == 0:
+                writer.writerow(line | {"train_loss": sum(losses) / len(losses)})
+                losses = []
+        else:
+            writer.writerow(line)
+    atomic_write_text(losses_file, out.getvalue())

@@ -1,0 +1,51 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from firstwords.recipe import TokenizerSettings, TokenSettings
+from firstwords.tokens.tokenizer import Vocabulary, learn_tokenizer
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real text and test sets beside the checkout; its licenses forbid a copy in the project."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the real texts are not there: {SHARED_DATA}")
+    return SHARED_DATA
+
+
+TEXT = "".join(
+    f"The {noun} {verb}s near the {other}.\nSome {other}s {verb} and a {noun} does too, quietly.\n\n"
+    for noun in ("cat", "dog", "bird", "girl", "boy", "teacher")
+    for verb in ("sleep", "sing", "run", "talk", "eat")
+    for other in ("tree", "house", "river", "car")
+)
+
+
+@pytest.fixture(scope="session")
+def small_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few kilobytes of plain sentences."""
+    path = tmp_path_factory.mktemp("text") / "small.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer learnt from `small_text`."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    settings = TokenizerSettings(vocabulary=300)
+    learn_tokenizer(settings, TokenSettings(), small_text, folder, max_length=256)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vocabulary(tokenizer_folder: Path) -> Vocabulary:
+    """The tokenizer of `tokenizer_folder`."""
+    return Vocabulary.load(tokenizer_folder)
