@@ -25,11 +25,11 @@ from firstwords.recipe import ModelSettings
 class AttentionGroup:
     """Neighbouring sequences of a flat batch that attend in one call.
 
-    tokens: the group's tokens of the batch. rows, width: B sequences, the longest has T tokens.
+    tokens: how many of the batch's tokens are the group's. rows, width: B sequences, the longest has T tokens.
     scatter_n: where each of the group's n tokens stands in the padded B*T grid; None where nothing is padded.
     """
 
-    tokens: slice
+    tokens: int
     rows: int
     width: int
     scatter_n: Tensor | None
@@ -49,7 +49,7 @@ class Layout:
         Attention is cheapest where neighbours have similar lengths: sort sequences before joining them.
         """
         groups: list[AttentionGroup] = []
-        start = first = 0
+        first = 0
         for end in range(1, len(lengths) + 1):
             group = lengths[first:end]
             # Padding is bounded by keeping lengths of a group within a factor of two.
@@ -57,8 +57,8 @@ class Layout:
                 continue
             count, width = sum(group), max(group)
             scatter_n = None if count == len(group) * width else _scatter(group, width).to(device)
-            groups.append(AttentionGroup(slice(start, start + count), len(group), width, scatter_n))
-            start, first = start + count, end
+            groups.append(AttentionGroup(count, len(group), width, scatter_n))
+            first = end
         return cls(_positions(lengths).to(device), tuple(groups))
 
 
@@ -147,10 +147,9 @@ class Attention(nn.Module):
         qkv_NHE = self.qkv(x_ND).unflatten(1, (-1, self.head_size))
         qk_NHE, v_NKE = qkv_NHE.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
         q_NHE, k_NKE = _rotate(qk_NHE, rotation).split((self.heads, self.kv_heads), dim=1)
-        out = [
-            _causal_attention(q_NHE[group.tokens], k_NKE[group.tokens], v_NKE[group.tokens], group)
-            for group in layout.groups
-        ]
+        counts = [group.tokens for group in layout.groups]
+        parts = zip(q_NHE.split(counts), k_NKE.split(counts), v_NKE.split(counts), layout.groups, strict=True)
+        out = [_causal_attention(q_nHE, k_nKE, v_nKE, group) for q_nHE, k_nKE, v_nKE, group in parts]
         out_NHE = torch.cat(out) if len(out) > 1 else out[0]
         return self.out(out_NHE.flatten(1))
 
