@@ -26,7 +26,7 @@ from firstwords.training.checkpoints import Progress, load_checkpoint, save_chec
 from firstwords.training.dev_loss import DevLoss, dev_loss
 from firstwords.training.devices import Device, choose_device, prepare_process
 from firstwords.training.optimizers import make_optimizer, set_learning_rate
-from firstwords.training.schedule import checkpoints_due, learning_rate
+from firstwords.training.schedule import checkpoint_name, checkpoints_due, learning_rate
 from firstwords.training.trackers import MetricsLog, StepMetrics, write_losses
 
 
@@ -123,7 +123,7 @@ def train(
                 if watcher:
                     watcher.dev(step + 1, found)
             for words_due in due:
-                kept = folder / "checkpoints" / f"words-{words_due // 10**6:04d}M"
+                kept = folder / "checkpoints" / checkpoint_name(words_due)
                 save_checkpoint(kept, model, progress)
                 on_checkpoint(kept)
             if stop_requested() or time.monotonic() - last_save > 60 * settings.resume_minutes:

@@ -40,6 +40,12 @@ def checkpoint_words(settings: TrainingSettings) -> tuple[int, ...]:
     return tuple(sorted(settings.checkpoint_words))
 
 
+def checkpoint_name(words: int) -> str:
+    """`words-0001M` for a million words seen, `words-1500` where they are no whole millions."""
+    millions, rest = divmod(words, _MILLION)
+    return f"words-{words}" if rest else f"words-{millions:04d}M"
+
+
 def checkpoints_due(words_before: int, words_after: int, settings: TrainingSettings) -> tuple[int, ...]:
     """The kept counts that a step from `words_before` to `words_after` words seen passes."""
     return tuple(words for words in checkpoint_words(settings) if words_before < words <= words_after)

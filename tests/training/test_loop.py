@@ -1,0 +1,158 @@
+"""Training learns, goes on exactly where it was killed, and stops when it must."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from firstwords.errors import FirstwordsError
+from firstwords.run import sha256_of
+from firstwords.tokens.tokenizer import Vocabulary
+from firstwords.training.checkpoints import saved_states
+from firstwords.training.loop import TrainingResult, train
+from firstwords.training.trackers import read_metrics
+from tests.training.conftest import recipe_with
+
+EVERY_STEP = 1e-9
+
+
+def run(folder: Path, tokens: Path, vocabulary: Vocabulary, **training: object) -> TrainingResult:
+    return train(recipe_with(**training), vocabulary.size, tokens, folder)
+
+
+def losses_of(folder: Path) -> list[tuple[object, ...]]:
+    return [
+        (line["step"], line.get("train_loss"), line.get("gradient_norm"), line.get("dev_loss"))
+        for line in read_metrics(folder / "metrics.jsonl")
+    ]
+
+
+def last_weights(folder: Path) -> str:
+    return sha256_of(folder / "checkpoints" / "last" / "model.safetensors")
+
+
+def test_it_learns_and_writes_down_what_it_did(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    result = run(tmp_path, tokens, vocabulary, precision="fp32", epochs=12, log_every_steps=10)
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    first = next(line["train_loss"] for line in lines if "train_loss" in line)
+    assert abs(first - 5.7) < 0.3, "an untrained model of 303 tokens is near log 303"
+    assert result.last_dev_loss < 2.0
+    assert result.best_dev_loss == min(line["dev_loss"] for line in lines if "dev_loss" in line)
+    rows = list(csv.DictReader((tmp_path / "losses.csv").open()))
+    assert [row["step"] for row in rows if row["train_loss"]] == [
+        str(step) for step in range(10, result.steps + 1, 10)
+    ]
+    assert sum(bool(row["dev_loss"]) for row in rows) == 12
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"untrained", "best", "last"}
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from firstwords.training.loop import train
+from tests.training.conftest import recipe_with
+train(recipe_with(precision=sys.argv[1], resume_minutes=float(sys.argv[2])), int(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5]))
+"""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_killed_run_ends_with_the_same_weights_and_losses(
+    precision: str, tokens: Path, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    result = run(whole, tokens, vocabulary, precision=precision)
+    command = [sys.executable, "-c", KILLED, precision, str(EVERY_STEP), str(vocabulary.size), str(tokens), str(broken)]
+    root = Path(__file__).parents[2]
+    kills = 0
+    # Once early, once past the border of the first epoch, then wherever it happens to be.
+    for until in (2, result.steps // 3 + 1):
+        process = subprocess.Popen(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            states = saved_states(broken / "state") if broken.exists() else []
+            if states and int(states[-1].name.removeprefix("step-")) >= until:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.001)
+        process.wait()
+    assert kills == 2
+    subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, check=True)
+    assert last_weights(broken) == last_weights(whole)
+    assert losses_of(broken) == losses_of(whole)
+
+
+def test_an_earlier_state_gives_the_same_end(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    import shutil
+
+    run(tmp_path, tokens, vocabulary, resume_minutes=EVERY_STEP)
+    end, losses = last_weights(tmp_path), losses_of(tmp_path)
+    shutil.rmtree(saved_states(tmp_path / "state")[-1])
+    (tmp_path / "metrics.jsonl").open("a").write('{"step": 99, "half a line')
+    run(tmp_path, tokens, vocabulary, resume_minutes=EVERY_STEP)
+    assert last_weights(tmp_path) == end
+    assert losses_of(tmp_path) == losses
+
+
+def test_accumulation_and_micro_batches_change_nothing_but_rounding(
+    tokens: Path, vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from firstwords.training.devices import Device
+
+    settings = {"precision": "fp32", "epochs": 1, "batch_size": 2, "accumulation": 2, "dropout": 0.0}
+    run(tmp_path / "whole", tokens, vocabulary, **settings)
+    monkeypatch.setattr(Device, "micro_tokens", 40)
+    run(tmp_path / "cut", tokens, vocabulary, **settings)
+    for whole, cut in zip(losses_of(tmp_path / "whole"), losses_of(tmp_path / "cut"), strict=True):
+        assert [x for x in cut if x is not None] == pytest.approx([x for x in whole if x is not None], rel=1e-3)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(
+    tokens: Path, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    run(tmp_path, tokens, vocabulary, resume_minutes=EVERY_STEP, max_steps=4)
+    kept = saved_states(tmp_path / "state")[-1]
+    with pytest.raises(FirstwordsError, match="not finite at step") as found:
+        run(tmp_path, tokens, vocabulary, peak_lr=1e30, clip_norm=1e30, resume_minutes=60)
+    assert found.value.exit_code == 3
+    assert "documents" in str(found.value) and str(kept) in str(found.value)
+    assert "peak-lr" in str(found.value)
+    assert kept.is_dir()
+
+
+def test_a_damaged_state_is_refused_and_the_one_before_it_serves(
+    tokens: Path, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    import shutil
+
+    run(tmp_path, tokens, vocabulary, resume_minutes=EVERY_STEP)
+    end = last_weights(tmp_path)
+    newest = saved_states(tmp_path / "state")[-1]
+    damaged = newest / "optimizer.safetensors"
+    data = bytearray(damaged.read_bytes())
+    data[-3] ^= 0xFF
+    damaged.write_bytes(data)
+    with pytest.raises(FirstwordsError, match="checksum") as found:
+        run(tmp_path, tokens, vocabulary)
+    assert str(damaged) in str(found.value) and f"delete {newest}" in str(found.value)
+    shutil.rmtree(newest)
+    run(tmp_path, tokens, vocabulary)
+    assert last_weights(tmp_path) == end
+
+
+def test_checkpoints_are_kept_at_words_seen(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    words = json.loads((tokens / "train.json").read_text())["words"]
+    seen: list[str] = []
+    recipe = recipe_with(checkpoint_words=[words, 2 * words])
+    train(recipe, vocabulary.size, tokens, tmp_path, on_checkpoint=lambda folder: seen.append(folder.name))
+    assert seen == [f"words-{words}", f"words-{2 * words}"]
+    progress = json.loads((tmp_path / "checkpoints" / seen[0] / "checkpoint.json").read_text())["progress"]
+    assert words <= progress["words_seen"] < 1.2 * words
