@@ -52,7 +52,8 @@ def test_rates_rise_to_the_peak_and_never_rise_again(steps: int, warmup: int, sc
     after = rates[warmup:]
     assert all(a >= b - 1e-12 for a, b in zip(after, after[1:], strict=False))
     if after:
-        assert after[0] == pytest.approx(1.0)
+        if schedule != "constant-decay" or warmup <= 0.8 * steps:
+            assert after[0] == pytest.approx(1.0)
         assert after[-1] >= final - 1e-12
 
 
