@@ -1,8 +1,9 @@
 """How fast a corpus is made and how much memory it takes: `python benchmarks/corpus.py --data DIR`.
 
-Text is read, cleaned with the rules of the bundled recipes, told from duplicates and mixed, on one core; each repeat is
-a process of its own. With --data, the text is that of simple_wiki, bnc_spoken and open_subtitles under DIR, repeated and
-salted (so that nothing is a duplicate) to the size asked for; without it, text of the built-in grammar. Prints JSON.
+Text is read, cleaned with rules as in the bundled recipes, told from duplicates and mixed, on one core; each repeat
+is a process of its own. With --data, the text is that of simple_wiki, bnc_spoken and open_subtitles under DIR,
+repeated and salted (so that nothing is a duplicate) to the size asked for; without it, that of the built-in grammar.
+Prints JSON.
 """
 
 from __future__ import annotations

@@ -14,9 +14,7 @@ class FirstwordsError(Exception):
     that must not be believed (a loss or score that is not finite).
     """
 
-    def __init__(
-        self, what: str, *, where: str | None = None, do: str | None = None, exit_code: int = 2
-    ) -> None:
+    def __init__(self, what: str, *, where: str | None = None, do: str | None = None, exit_code: int = 2) -> None:
         super().__init__(what)
         self.what = what
         self.where = where

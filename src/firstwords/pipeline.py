@@ -1,21 +1,30 @@
 """The stages in their order: the only file that knows them all.
 
-corpus -> tokenizer -> tokens -> training -> evaluation -> export. A stage is done when its mark holds the fingerprint of
-its settings and of what it reads; then it is not made again. A stage that another run of the workspace has made from
-the same settings is taken over.
+corpus -> tokenizer -> tokens -> training -> evaluation -> export. A stage is done when its mark holds the fingerprint
+of its settings and of what it reads; then it is not made again. A stage that another run of the workspace has made
+from the same settings is taken over.
 """
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError, did_you_mean
+from firstwords.identity import (
+    STAGES,
+    Inputs,
+    differing_setting,
+    environment,
+    find_inputs,
+    identity_settings,
+    stage_fingerprints,
+)
 from firstwords.recipe import Recipe
+from firstwords.reporter import Reporter, Silent
 from firstwords.run import (
     RunFolder,
     atomic_folder,
@@ -23,69 +32,10 @@ from firstwords.run import (
     atomic_write_text,
     claim_run,
     fingerprint_of,
-    sha256_of,
 )
 
 if TYPE_CHECKING:
-    from firstwords.corpus.sources import ResolvedSource
     from firstwords.evaluation.pairs import Suite
-    from firstwords.training.dev_loss import DevLoss
-    from firstwords.training.trackers import StepMetrics
-
-STAGES = ("corpus", "tokenizer", "tokens", "training", "evaluation", "export")
-
-_VERSION = 1
-"""Raised when a stage's code changes what it makes, so that old results are not taken for new ones."""
-
-_FREE_TRAINING_SETTINGS = {"device", "log-every-steps", "resume-minutes", "select", "gradient-checkpointing"}
-"""Training settings that do not change the weights of a training run."""
-
-
-class Reporter(Protocol):
-    """Who is told what happens, to show it. All methods may do nothing."""
-
-    def stage(self, name: str, state: Literal["running", "done", "kept", "taken over"], note: str) -> None:
-        """A stage begins, ends, need not be made again, or came from another run."""
-
-    def say(self, text: str) -> None:
-        """A remark for the user, such as the license of a download or a warning."""
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """So much of some work is done."""
-
-    def step(self, metrics: StepMetrics, steps: int) -> None:
-        """A training step of `steps` is done."""
-
-    def dev(self, step: int, loss: DevLoss) -> None:
-        """The dev loss after a step."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def stage(self, name: str, state: str, note: str) -> None:
-        """Nothing."""
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Nothing."""
-
-    def step(self, metrics: StepMetrics, steps: int) -> None:
-        """Nothing."""
-
-    def dev(self, step: int, loss: DevLoss) -> None:
-        """Nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """The texts that a recipe reads, found and checksummed."""
-
-    sources: dict[str, ResolvedSource]
-    dev_path: Path | None
-    checksums: dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +80,8 @@ def run(
         if "evaluation" in wanted:
             _load_suites(job)
         for stage in wanted:
+            if stage == "training":
+                _check_suites(job)
             _carry_out(job, stage)
     return job.run
 
@@ -138,7 +90,9 @@ def _prepare(
     recipe: Recipe, workspace: Path, name: str | None, data: Sequence[Path], offline: bool, reporter: Reporter
 ) -> Job:
     from firstwords.data.download import cache_folder
+    from firstwords.data.folders import check
 
+    check(data)
     settings, cache = identity_settings(recipe), cache_folder()
     problem: FirstwordsError | None = None
     inputs: Inputs | None = None
@@ -153,70 +107,13 @@ def _prepare(
         facts = found.facts()
         if checksums is not None and facts.get("inputs", checksums) != checksums:
             return "its texts were others"
-        return _differing_setting(settings, facts.get("identity", {}))
+        return differing_setting(settings, facts.get("identity", {}))
 
     run = claim_run(name or recipe.name, workspace, exact=name is not None, same=difference)
     if problem is not None and (run.mark("corpus") is None or "inputs" not in run.facts()):
         raise problem
     recorded = checksums if checksums is not None else run.facts()["inputs"]
     return Job(recipe, run, inputs, stage_fingerprints(recipe, recorded), data, cache, offline, reporter)
-
-
-def find_inputs(
-    recipe: Recipe, data: Sequence[Path], cache: Path, *, offline: bool = False, reporter: Reporter | None = None
-) -> Inputs:
-    """Find (or download) the texts of a recipe. Raises FirstwordsError for the first that is not to be had."""
-    from firstwords.corpus.sources import resolve_sources
-    from firstwords.data.folders import find
-
-    say = reporter.say if reporter else None
-    sources = resolve_sources(recipe.corpus, data, cache, offline=offline, say=say)
-    checksums = {name: [file.sha256 for file in source.files] for name, source in sources.items()}
-    dev_path = None
-    if recipe.corpus.dev_file is not None:
-        named = Path(recipe.corpus.dev_file)
-        dev_path = named if named.is_file() else find([named.name], data)
-        if dev_path is None:
-            raise FirstwordsError(
-                f"the dev text {recipe.corpus.dev_file} is not there",
-                where="corpus.dev-file; searched: " + (", ".join(map(str, data)) or "no --data folder"),
-                do="give the folder that has it with --data, or set corpus.dev-file to its path",
-            )
-        checksums["dev"] = [sha256_of(dev_path)]
-    return Inputs(sources, dev_path, checksums)
-
-
-def identity_settings(recipe: Recipe) -> dict[str, Any]:
-    """The settings that make the trained weights what they are: two runs that agree in them are the same run."""
-    values = recipe.to_values()
-    kept = {key: values[key] for key in ("seed", "corpus", "tokenizer", "tokens", "model", "training")}
-    kept["training"] = {key: value for key, value in kept["training"].items() if key not in _FREE_TRAINING_SETTINGS}
-    return kept
-
-
-def stage_fingerprints(recipe: Recipe, checksums: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Fingerprint of each stage: of its own settings and of the stages that it reads."""
-    values = identity_settings(recipe)
-    corpus = fingerprint_of("corpus", _VERSION, values["corpus"], recipe.seed, checksums)
-    begins = [recipe.tokens.add_bos, recipe.model.positions]
-    tokenizer = fingerprint_of("tokenizer", _VERSION, values["tokenizer"], begins, corpus)
-    tokens = fingerprint_of("tokens", _VERSION, values["tokens"], tokenizer)
-    training = fingerprint_of("training", _VERSION, values["model"], values["training"], recipe.seed, tokens)
-    chosen = recipe.training.select
-    evaluation = fingerprint_of("evaluation", _VERSION, recipe.to_values()["evaluation"], chosen, training)
-    export = fingerprint_of("export", _VERSION, recipe.to_values()["export"], evaluation)
-    return dict(zip(STAGES, (corpus, tokenizer, tokens, training, evaluation, export), strict=True))
-
-
-def _differing_setting(ours: Any, theirs: Any, key: str = "") -> str | None:
-    """The first setting in which two nested values differ, in words, or None."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name in sorted({*ours, *theirs}):
-            found = _differing_setting(ours.get(name), theirs.get(name), f"{key}.{name}" if key else name)
-            if found:
-                return found
-        return None
-    return None if ours == theirs else f"{key} is {theirs} there and {ours} here"
 
 
 def _write_recipe(job: Job) -> None:
@@ -228,27 +125,6 @@ def _write_recipe(job: Job) -> None:
     }
     atomic_write_json(job.run.path / "run.json", facts)
     atomic_write_text(job.run.path / "recipe.toml", job.recipe.to_toml())
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine and git commit that a result depends on."""
-    import platform
-    from importlib.metadata import version
-
-    import torch
-
-    packages = ("firstwords", "torch", "tokenizers", "transformers", "safetensors", "numpy")
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return {
-        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "commit": commit or None,
-    }
 
 
 def _load_suites(job: Job) -> None:
@@ -263,6 +139,16 @@ def _load_suites(job: Job) -> None:
             job.suites[suite] = load_suite(
                 suite, job.data, job.cache, job.recipe.seed, offline=job.offline, say=job.reporter.say
             )
+
+
+def _check_suites(job: Job) -> None:
+    """Refuse a sentence that is too long for the model before it is trained."""
+    from firstwords.evaluation.judging import check_lengths
+    from firstwords.evaluation.protocols import find_protocol
+
+    for named in job.recipe.evaluation.suites if job.suites else ():
+        suite, protocol = split_suite(named)
+        check_lengths(job.suites[suite], find_protocol(protocol), _vocabulary(job), job.recipe.model.positions)
 
 
 def split_suite(named: str) -> tuple[str, str]:
@@ -349,6 +235,7 @@ def _tokens(job: Job) -> tuple[dict[str, Any], str]:
 
 
 def _training(job: Job) -> tuple[dict[str, Any], str]:
+    from firstwords.tokens.encoding import TokenFile
     from firstwords.training.loop import train
 
     folder, fingerprint = job.run.stage("training"), job.fingerprints["training"]
@@ -357,6 +244,8 @@ def _training(job: Job) -> tuple[dict[str, Any], str]:
         # Another version of the tool began it; what it computed is kept, but not built upon.
         folder.rename(folder.with_name(f"training.old-{begun.read_text()[:8]}"))
     atomic_write_text(begun, fingerprint)
+    for name in ("train", "dev"):
+        TokenFile(job.run.stage("tokens"), name).verify()
     result = train(job.recipe, _vocabulary(job).size, job.run.stage("tokens"), folder, watcher=job.reporter)
     note = f"{result.steps:,} steps, dev loss {result.last_dev_loss:.3f} (best {result.best_dev_loss:.3f})"
     return asdict(result) | {"environment": environment()}, note
@@ -364,10 +253,13 @@ def _training(job: Job) -> tuple[dict[str, Any], str]:
 
 def _evaluation(job: Job) -> tuple[dict[str, Any], str]:
     overall: dict[str, float] = {}
+    job.run.stage("evaluation").mkdir(exist_ok=True)
     for named in job.recipe.evaluation.suites:
-        overall[named] = _evaluate(job, named, job.recipe.training.select, named)
+        suite, protocol = split_suite(named)
+        result_name = f"{job.suites[suite].name}.{protocol}"
+        overall[result_name] = _evaluate(job, named, job.recipe.training.select, result_name)
         if job.recipe.evaluation.untrained_control:
-            overall[f"untrained.{named}"] = _evaluate(job, named, "untrained", f"untrained.{named}")
+            overall[f"untrained.{result_name}"] = _evaluate(job, named, "untrained", f"untrained.{result_name}")
     notes = [f"{named} {100 * accuracy:.1f}%" for named, accuracy in overall.items()]
     return {"overall": overall}, ", ".join(notes) or "no suites"
 
@@ -432,10 +324,10 @@ def _export(job: Job) -> tuple[dict[str, Any], str]:
         prompt: generate(model, vocabulary, prompt, add_bos=recipe.tokens.add_bos, seed=recipe.seed)
         for prompt in recipe.export.prompts
     }
-    with atomic_folder(job.run.stage("model")) as new:
+    with atomic_folder(job.run.stage("export")) as new:
         save_folder(model, vocabulary, job.run.stage("tokenizer"), new)
         write_card(job.run, samples, new / "README.md")
-    return {"samples": samples}, str(job.run.stage("model"))
+    return {"samples": samples}, str(job.run.stage("export"))
 
 
 def _vocabulary(job: Job) -> Any:

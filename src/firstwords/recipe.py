@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -17,36 +16,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
+from firstwords.budget import Budget
 from firstwords.errors import FirstwordsError, did_you_mean
 
-_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_WORD_UNITS = {"words": 1, "k words": 10**3, "M words": 10**6, "B words": 10**9}
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How much text a corpus may hold: `amount` bytes of UTF-8 or whitespace-separated words."""
-
-    amount: int
-    unit: Literal["bytes", "words"]
-    text: str
-
-    @classmethod
-    def parse(cls, text: str | Budget) -> Budget:
-        """`10MB`, `10 MiB`, `262144 B`, `10M words`, `500k words`. Raises ValueError for anything else."""
-        if isinstance(text, Budget):
-            return text
-        match = re.fullmatch(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([A-Za-z][A-Za-z ]*?)\s*", str(text))
-        number, unit = (match[1].replace(",", ""), " ".join(match[2].split())) if match else ("", "")
-        for known, kind in ((_UNITS, "bytes"), (_WORD_UNITS, "words")):
-            if unit in known:
-                amount = round(float(number) * known[unit])
-                if amount > 0:
-                    return cls(amount, kind, str(text).strip())  # type: ignore[arg-type]
-        raise ValueError(f"'{text}' is no amount of text; write for example 10MB, 10MiB or 10M words")
-
-
-BudgetField = Annotated[Budget, BeforeValidator(Budget.parse), PlainSerializer(lambda b: b.text, return_type=str)]
+BudgetField = Annotated[
+    Budget,
+    BeforeValidator(Budget.parse, json_schema_input_type=str),
+    PlainSerializer(lambda b: b.text, return_type=str),
+]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 
@@ -68,8 +45,8 @@ class SourceSettings(Settings):
     """A named origin of documents."""
 
     at: str | None = None
-    """Where the text is: a path (file, folder, .gz, .zip, .jsonl), an http(s) address, `hub:owner/repo[@revision]/file`,
-    `grammar:<register>`, or nothing: then found by the source's name under --data, else in the catalogue.
+    """Where the text is: a path (file, folder, .gz, .zip, .jsonl), an http(s) address,
+    `hub:owner/repo[@revision]/file`, `grammar:<register>`, or nothing: then found by the source's name under --data, else in the catalogue.
     `catalogue:<entry>` (as in `catalogue:babylm-2026/childes`) names another entry to download."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Share of the budget relative to the other sources."""
@@ -102,7 +79,7 @@ class CorpusSettings(Settings):
     order: Literal["shuffled", "source"] = "shuffled"
     """Which documents are taken: a random choice by the seed, or the first of each source."""
     short_sources: Literal["error", "redistribute", "accept"] = "error"
-    """A source smaller than its share is an error, or its lack is given to the others, or the corpus just gets smaller."""
+    """A source smaller than its share is an error, or others fill its lack, or the corpus just gets smaller."""
     dev_budget: BudgetField | None = None
     """Size of the dev text made of whole documents that the training text does not have."""
     dev_file: str | None = None
@@ -226,7 +203,7 @@ class TrainingSettings(Settings):
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest norm of the gradient."""
     loss_mean_over: Literal["targets", "tokens"] = "targets"
-    """What a step's summed loss is divided by: the tokens predicted, or (the cards) all tokens, the first ones counted."""
+    """What a step's summed loss is divided by: the tokens predicted, or (the cards) all tokens."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Type of the matrix products; weights stay float32. fp16 (with loss scaling) needs CUDA and is bf16 elsewhere."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -339,6 +316,8 @@ class Recipe(Settings):
         """
         values = self.to_values()
         for key, text in settings.items():
+            if not _is_setting(key):
+                raise _unknown_key(key, origin)
             *groups, last = key.replace("_", "-").split(".") if "sources." not in key else _source_key(key)
             group = values
             for name in groups:
@@ -359,7 +338,9 @@ class Recipe(Settings):
 
 def bundled_names() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(path.name.removesuffix(".toml") for path in _bundled_folder().iterdir() if path.name.endswith(".toml"))
+    return sorted(
+        path.name.removesuffix(".toml") for path in _bundled_folder().iterdir() if path.name.endswith(".toml")
+    )
 
 
 def json_schema() -> dict[str, Any]:
@@ -370,6 +351,13 @@ def json_schema() -> dict[str, Any]:
 def setting_keys() -> list[str]:
     """Every dotted key of a recipe; a source's name is written `<source>`."""
     return list(_keys_of(Recipe, ""))
+
+
+def _is_setting(key: str) -> bool:
+    """Whether a dotted key, with hyphens or underscores, names a setting or a whole source."""
+    if re.fullmatch(r"corpus\.sources\.[^.]+", key):
+        return True
+    return re.sub(r"^corpus\.sources\..+\.", "corpus.sources.<source>.", key).replace("_", "-") in setting_keys()
 
 
 def _keys_of(group: type[BaseModel], prefix: str) -> Iterator[str]:
@@ -415,7 +403,7 @@ def _unknown_key(key: str, origin: str) -> FirstwordsError:
 
 def _explain(error: ValidationError, origin: str) -> FirstwordsError:
     first = error.errors(include_url=False)[0]
-    # Parts of a union's branches ("int", "tuple[...]") stand in pydantic's path; keys of a recipe never have such marks.
+    # pydantic's path also names the branches of a union ("int", "tuple[...]"); no key of a recipe looks like that.
     parts = [str(part) for part in first["loc"] if not re.search(r"[\[\]()]|^(int|str|bool|none|float)$", str(part))]
     key = ".".join(parts)
     if first["type"] == "extra_forbidden":

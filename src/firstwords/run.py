@@ -79,6 +79,10 @@ def fingerprint_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+_FOLDERS = {"export": "model"}
+"""Stages whose folder has another name."""
+
+
 class RunFolder:
     """One run on disk: a folder for each stage, and `done/` with the marks of the stages that are complete."""
 
@@ -89,7 +93,7 @@ class RunFolder:
 
     def stage(self, name: str) -> Path:
         """The folder of a stage."""
-        return self.path / name
+        return self.path / _FOLDERS.get(name, name)
 
     def mark(self, stage: str) -> Mark | None:
         """The mark of a stage, or None where it is not done."""
@@ -101,7 +105,8 @@ class RunFolder:
     def is_done(self, stage: str, fingerprint: str) -> bool:
         """Whether a stage is done with these settings and inputs."""
         mark = self.mark(stage)
-        return mark is not None and mark.fingerprint == fingerprint
+        # A folder that the user has deleted, as a message about damage advises, is made anew.
+        return mark is not None and mark.fingerprint == fingerprint and self.stage(stage).is_dir()
 
     def set_done(self, stage: str, fingerprint: str, seconds: float, facts: dict[str, Any]) -> None:
         """Leave the mark of a stage whose files are all written."""

@@ -16,7 +16,9 @@ from firstwords.tokens.tokenizer import Vocabulary
 
 SHAPES = {
     "plain": ModelSettings(hidden=64, layers=3, heads=4, intermediate=96, positions=256),
-    "grouped": ModelSettings(hidden=64, layers=2, heads=4, kv_heads=2, intermediate=96, positions=256, rope_theta=500.0),
+    "grouped": ModelSettings(
+        hidden=64, layers=2, heads=4, kv_heads=2, intermediate=96, positions=256, rope_theta=500.0
+    ),
     "tied": ModelSettings(hidden=48, layers=2, heads=4, intermediate=64, positions=256, tied_embeddings=True),
 }
 
@@ -57,9 +59,7 @@ def test_generates_as_on_the_cards(
     assert isinstance(tokenizer.decode(out[0], skip_special_tokens=True), str)
 
 
-def test_another_kind_of_model_is_refused(
-    vocabulary: Vocabulary, tokenizer_folder: Path, tmp_path: Path
-) -> None:
+def test_another_kind_of_model_is_refused(vocabulary: Vocabulary, tokenizer_folder: Path, tmp_path: Path) -> None:
     save_folder(Llama(SHAPES["plain"], vocabulary.size), vocabulary, tokenizer_folder, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"attention_bias": True}))

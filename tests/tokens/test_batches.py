@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -39,9 +40,7 @@ def made(lengths: list[int], tokens: TokenSettings, seed: int = 5, **training: i
 
 
 def pairs_of(batch: StepBatch) -> list[tuple[int, int]]:
-    return [
-        (int(a), int(b)) for sequence in batch.sequences for a, b in zip(sequence.ids[:-1], sequence.ids[1:], strict=True)
-    ]
+    return [(int(a), int(b)) for sequence in batch.sequences for a, b in itertools.pairwise(sequence.ids)]
 
 
 LINES = TokenSettings(examples="lines", context=30)

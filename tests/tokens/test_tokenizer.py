@@ -39,9 +39,12 @@ def test_a_vocabulary_larger_than_the_text_gives_is_refused(small_text: Path, tm
 
 
 def test_all_bytes_can_be_encoded_unless_the_recipe_says_otherwise(small_text: Path, tmp_path: Path) -> None:
-    assert learn_tokenizer(
-        TokenizerSettings(vocabulary=300), TokenSettings(), small_text, tmp_path / "all", max_length=64
-    )["unencodable_bytes"] == 0
+    assert (
+        learn_tokenizer(
+            TokenizerSettings(vocabulary=300), TokenSettings(), small_text, tmp_path / "all", max_length=64
+        )["unencodable_bytes"]
+        == 0
+    )
     seen_only = TokenizerSettings(vocabulary=100, all_bytes=False)
     learn_tokenizer(seen_only, TokenSettings(), small_text, tmp_path / "seen", max_length=64)
     lossy = Vocabulary.load(tmp_path / "seen")

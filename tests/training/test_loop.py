@@ -47,9 +47,7 @@ def test_it_learns_and_writes_down_what_it_did(tokens: Path, vocabulary: Vocabul
     assert result.last_dev_loss < 2.0
     assert result.best_dev_loss == min(line["dev_loss"] for line in lines if "dev_loss" in line)
     rows = list(csv.DictReader((tmp_path / "losses.csv").open()))
-    assert [row["step"] for row in rows if row["train_loss"]] == [
-        str(step) for step in range(10, result.steps + 1, 10)
-    ]
+    assert [row["step"] for row in rows if row["train_loss"]] == [str(step) for step in range(10, result.steps + 1, 10)]
     assert sum(bool(row["dev_loss"]) for row in rows) == 12
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"untrained", "best", "last"}
 
@@ -59,7 +57,8 @@ import sys
 from pathlib import Path
 from firstwords.training.loop import train
 from tests.training.conftest import recipe_with
-train(recipe_with(precision=sys.argv[1], resume_minutes=float(sys.argv[2])), int(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5]))
+recipe = recipe_with(precision=sys.argv[1], resume_minutes=float(sys.argv[2]))
+train(recipe, int(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5]))
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_rates_rise_to_the_peak_and_never_rise_again(steps: int, warmup: int, sc
     rates = [learning_rate(step, steps, settings) for step in range(steps)]
     assert all(0 <= rate <= 1 for rate in rates)
     after = rates[warmup:]
-    assert all(a >= b - 1e-12 for a, b in zip(after, after[1:], strict=False))
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(after))
     if after:
         if schedule != "constant-decay" or warmup <= 0.8 * steps:
             assert after[0] == pytest.approx(1.0)

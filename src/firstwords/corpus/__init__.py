@@ -1,1 +1,1 @@
-
+"""From sources to one training text and one dev text."""

@@ -9,8 +9,8 @@ from firstwords.corpus.cleaning_rules import Step, WithoutLines, drop_lines, sub
 # ---- transcripts of conversation ----
 
 _SPEAKERS: tuple[Step, ...] = (
-    (":\t", re.compile(r"^(?:\*[A-Z0-9]{1,7}|[A-Z][A-Z0-9]{0,3}):\t+", re.MULTILINE), ""),
-    ("*", re.compile(r"^\*[A-Z0-9]{2,7}:[ \t]*", re.MULTILINE), ""),
+    (":\t", re.compile(r"\n(?:\*[A-Z0-9]{1,7}|[A-Z][A-Z0-9]{0,3}):\t+"), "\n"),
+    ("\n*", re.compile(r"\n\*[A-Z0-9]{2,7}:[ \t]*"), "\n"),
 )
 
 
@@ -20,9 +20,9 @@ def speaker_codes(text: str) -> str:
 
 
 _ANNOTATIONS: tuple[Step, ...] = (
-    ("[", re.compile(r"[ \t]?\[[^\[\]\n]{0,80}\]"), ""),
-    ("<", re.compile(r"[ \t]?</?[A-Za-z][^<>\n]{0,80}>"), ""),
-    ("&=", re.compile(r"[ \t]?&=[\w:-]+"), ""),
+    ("[", re.compile(r"\[[^\[\]\n]{0,80}\][ \t]?"), ""),
+    ("<", re.compile(r"</?[A-Za-z][^<>\n]{0,80}>[ \t]?"), ""),
+    ("&=", re.compile(r"&=[\w:-]+[ \t]?"), ""),
 )
 
 
@@ -33,7 +33,7 @@ def spoken_annotations(text: str) -> str:
 
 # ---- CHILDES: codes of the CHAT format (MacWhinney, The CHILDES Project: Tools for Analyzing Talk) ----
 
-_TIERS = re.compile(r"^(?:%[a-z]{3}\d?:|@[a-z][a-z0-9 ]*(?::|$))", re.MULTILINE)
+_TIERS = re.compile(r"\n(?:%[a-z]{3}\d?:|@[a-z][a-z0-9 ]*(?::|$))", re.MULTILINE)
 
 
 def childes_tiers(text: str) -> str | WithoutLines:
@@ -52,15 +52,15 @@ def childes_unintelligible(text: str) -> str | WithoutLines:
 
 
 _CHILDES: tuple[Step, ...] = (
-    ("\x15", re.compile("[ \t]?\x15[^\x15\n]*\x15?"), ""),  # where the utterance is in the recording
+    ("\x15", re.compile("\x15[^\x15\n]*\x15?"), ""),  # where the utterance is in the recording
     # Speech taken back: `<I want> [//] I need`, `a [/] a dog`. What was said instead follows.
     ("[/", re.compile(r"(?:<[^<>\n]*>|[^\s<>\[\]]+)[ \t]*\[/(?:/|//|-|\?)?\][ \t]*"), ""),
-    ("[", re.compile(r"[ \t]?\[[^\[\]\n]*\]"), ""),
+    ("[", re.compile(r"\[[^\[\]\n]*\][ \t]?"), ""),
     ("<", re.compile(r"<([^<>\n]*)>"), r"\1"),
-    ("&=", re.compile(r"[ \t]?&=[\w:-]+"), ""),  # laughs, coughs
+    ("&=", re.compile(r"&=[\w:-]+[ \t]?"), ""),  # laughs, coughs
     ("&-", re.compile(r"&-(?=\w)"), ""),  # fillers (&-um) are words
-    ("&", re.compile(r"[ \t]?(?<!\w)&[+~*]?\w[\w:'-]*"), ""),  # fragments of words (&+fr)
-    ("(", re.compile(r"[ \t]?\((?:\.{1,3}|\d+(?:[.:]\d*)*)\)"), ""),  # pauses
+    ("&", re.compile(r"(?<!\w)&[+~*]?\w[\w:'-]*[ \t]?"), ""),  # fragments of words (&+fr)
+    ("(", re.compile(r"\((?:\.{1,3}|\d+(?:[.:]\d*)*)\)[ \t]?"), ""),  # pauses
     ("(", re.compile(r"\(([A-Za-z']+)\)"), r"\1"),  # letters not pronounced: (be)cause
     ("@", re.compile(r"(?<=\w)@[a-z]{1,3}(?:[:$][a-z]+)*"), ""),  # kind of a special form: woof@o
     ("0", re.compile(r"(?:^|(?<=[ \t]))0(?:[A-Za-z']+|(?=[ \t.]|$))[ \t]?", re.MULTILINE), ""),  # words left out: 0is
@@ -71,14 +71,15 @@ _CHILDES: tuple[Step, ...] = (
     ("+", re.compile(r"(?:^|(?<=[ \t]))\+(?:[<^,+]|[\"“])?[ \t]*", re.MULTILINE), ""),
     ("+", re.compile(r"(?<=\w)\+(?=\w)"), "-"),  # compounds: ice+cream
     ("_", re.compile(r"(?<=\w)_+(?=\w)"), " "),  # names of several words: Winnie_the_Pooh
-    (":", re.compile(r":(?<=[a-z]:)(?=[a-z\s.?!,]|$)"), ""),  # drawn-out sounds: no:
+    # Drawn-out sounds (he:y, no: you); a colon after a longer word is one.
+    (":", re.compile(r":(?<=[a-z]:)(?:(?=[a-z])|(?<![a-z]{4}:)(?=[\s.?!,]|$))"), ""),
     ("^", re.compile(r"\^"), ""),  # a halt within a word
     ("↑", re.compile("↑+"), ""),
     ("↓", re.compile("↓+"), ""),
     ("„", re.compile(" *„"), ","),  # a tag question follows
     ("‡", re.compile(" *‡"), ","),  # a vocative stands before
     *((f" {end}", re.compile(f" +(?=[{end}])"), "") for end in ".?!,"),
-    ("", re.compile(r"^[ \t]*[.?!,][.?!, \t]*$", re.MULTILINE), ""),  # nothing is left of the utterance
+    ("", re.compile(r"\n[ \t]*[.?!,][.?!, \t]*$", re.MULTILINE), "\n"),  # nothing is left of the utterance
 )
 
 
@@ -92,7 +93,7 @@ def childes_codes(text: str) -> str:
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?[.,]\d{1,3}"
 _TIMING: tuple[Step, ...] = (
     ("-->", re.compile(rf"^(?:\d+[ \t]*\n)?[ \t]*{_CLOCK}[ \t]*-->[ \t]*{_CLOCK}.*(?:\n|\Z)", re.MULTILINE), ""),
-    (":", re.compile(r"^[ \t]*\[?\d{1,2}:\d{2}:\d{2}(?:[.,:]\d{1,3})?\]?[ \t]*", re.MULTILINE), ""),
+    (":", re.compile(r"\n[ \t]*\[?\d{1,2}:\d{2}:\d{2}(?:[.,:]\d{1,3})?\]?[ \t]*"), "\n"),
     ("{", re.compile(r"^\{\d+\}\{\d*\}", re.MULTILINE), ""),
     ("WEBVTT", re.compile(r"^WEBVTT.*(?:\n|\Z)", re.MULTILINE), ""),
 )
@@ -105,7 +106,7 @@ def subtitle_timing(text: str) -> str:
 
 _MAKERS = "subtitle[sd]?|subs|caption(?:s|ed|ing)?|(?:re)?sync(?:ed|hro)?|ripped|transcripts?|translat(?:ed|ion)"
 _CREDITS = re.compile(
-    rf"^[^\w\n]*(?:(?:{_MAKERS})(?: (?:and|&) \w+)?(?:[ \t]+by\b|[ \t]*:)"
+    rf"\n[^\w\n]*(?:(?:{_MAKERS})(?: (?:and|&) \w+)?(?:[ \t]+by\b|[ \t]*:)"
     r"|(?:https?://|www\.)\S+[^\w\n]*$"
     r"|.{0,80}opensubtitles)",
     re.MULTILINE,
@@ -128,8 +129,8 @@ _SUBTITLE_MARKUP: tuple[Step, ...] = (
     ("♪", re.compile("[♪♫]+"), ""),
     ("♫", re.compile("♫+"), ""),
     *((mark, _SUNG, "") for mark in "*#~"),
-    ("", re.compile(r"^[ \t]*[-–—‐]+[ \t]*", re.MULTILINE), ""),  # another one speaks
-    (":", re.compile(r"^[ \t]*[A-Z][A-Z.'’-]+(?: [A-Z.'’-]+){0,2}(?: ?#?\d)?:[ \t]*", re.MULTILINE), ""),  # COOPER:
+    ("", re.compile(r"\n[ \t]*[-–—‐]+[ \t]*"), "\n"),  # another one speaks
+    (":", re.compile(r"\n[ \t]*[A-Z][A-Z.'’-]+(?: [A-Z.'’-]+){0,2}(?: ?#?\d)?:[ \t]*"), "\n"),  # COOPER:
     (" !", re.compile(r"(?<=\w) +(?=!+(?:\s|$))"), ""),
     (" ?", re.compile(r"(?<=\w) +(?=\?+(?:\s|$))"), ""),
 )

@@ -18,24 +18,24 @@ from dataclasses import dataclass
 from typing import final
 
 from firstwords.corpus.grammar_pairs import PARADIGMS, Paradigm
-from firstwords.corpus.grammar_phrases import HABITS, PAST_TIMES, REFLEXIVES, Phrases, sentence
+from firstwords.corpus.grammar_phrases import HABITS, PAST_TIMES, POSSESSIVES, REFLEXIVES, Phrases, sentence
 from firstwords.corpus.lexicon import (
     ACTORS,
     ANIMATE,
     DITRANSITIVE,
     INTRANSITIVE,
     NAMES,
-    PEOPLE,
     THINGS,
     TO_SOMEONE,
     TO_SOMETHING,
+    TRADES,
     TRANSITIVE,
     Noun,
 )
 from firstwords.errors import FirstwordsError, did_you_mean
 
 ARTIFICIAL_NOTICE = (
-    "Artificial text: made by firstwords' built-in grammar from about 250 nouns, verbs and adjectives each by rule. "
+    "Artificial text, made by firstwords' built-in grammar from some 350 words. "
     "No person wrote it, it states no facts, and results on it say nothing about English at large."
 )
 REGISTERS = ("encyclopedic", "conversation", "subtitles")
@@ -180,6 +180,14 @@ def _itself(p: Phrases) -> str:
     return f"{p.phrase(noun, many)} {p.partner(noun, TO_SOMEONE).past} {reflexive}."
 
 
+def _own(p: Phrases) -> str:
+    noun = p.actor()
+    many = noun.gender is None or p.plural(noun)
+    their = "their" if many else POSSESSIVES[noun.gender or "it"]
+    thing = p.common(p.pick(THINGS.members), plural=p.chance(0.5))
+    return f"{p.phrase(noun, many)} {p.partner(noun, TO_SOMETHING).past} {their} {thing}."
+
+
 def _thing(p: Phrases) -> str:
     thing, other = p.pick(THINGS.members), p.actor()
     many = p.chance(0.4)
@@ -213,10 +221,25 @@ def _did_because(p: Phrases) -> str:
     return f"did {who} {p.partner(noun, INTRANSITIVE).base} {link} {_event(p, p.actor())}?"
 
 
-_TOLD = (_present, _kind, _past, _past, _because, _reported, _pronoun, _state, _progressive, _there, _relative, _itself)
-_TOLD_TOO = (_thing, _gift, _negative)
+_TOLD = (
+    _present,
+    _kind,
+    _past,
+    _past,
+    _because,
+    _reported,
+    _pronoun,
+    _state,
+    _progressive,
+    _there,
+    _relative,
+    _itself,
+    _own,
+    _thing,
+    _gift,
+    _negative,
+)
 _ASKED = (_did, _did_because)
-_EVERYDAY = _TOLD + _TOLD_TOO
 
 # --------------------------------------------------------------------------------------------------- registers
 
@@ -231,7 +254,7 @@ SHARE_OF_CONSTRUCTIONS = 0.65
 def _statement(p: Phrases) -> str:
     if p.chance(SHARE_OF_CONSTRUCTIONS):
         return p.pick(_STATING)(p).good(p.pick((0, 1)))
-    return sentence(p.pick(_EVERYDAY)(p))
+    return sentence(p.pick(_TOLD)(p))
 
 
 def _question(p: Phrases) -> str:
@@ -244,7 +267,7 @@ def _encyclopedic(p: Phrases) -> str:
     """An article on a kind of animal, a trade or a person: a definition, then paragraphs of one to three sentences."""
     p.topic = topic = p.pick(ACTORS.members)
     if topic.is_name:
-        trade = p.common(p.pick(PEOPLE.members), plural=False, adjectives=0.8)
+        trade = p.common(p.pick(TRADES.members), plural=False, adjectives=0.8)
         first = f"{topic.singular} was {'an' if trade[0] in 'aeiou' else 'a'} {trade} {p.somewhere()}."
     else:
         kind = "animal" if topic.gender == "it" else "person"

@@ -17,7 +17,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
-from firstwords.corpus.grammar_phrases import BESIDE, HABITS, REFLEXIVES, Phrases, sentence
+from firstwords.corpus.grammar_phrases import (
+    BESIDE,
+    HABITS,
+    LICENSING_MANY,
+    LICENSING_ONE,
+    PAST_TIMES,
+    PLAIN_MANY,
+    PLAIN_ONE,
+    POSSESSIVES,
+    REFLEXIVES,
+    Phrases,
+    sentence,
+)
 from firstwords.corpus.lexicon import (
     ANIMATE,
     DITRANSITIVE,
@@ -69,6 +81,11 @@ class Paradigm:
     weight: int
 
 
+def _at_a_distance(heads: tuple[str, str], between: str, forms: tuple[str, str], end: str = "") -> Square:
+    """Each form goes with its head, whatever stands between them."""
+    return Square(lambda head, form: f"the {head} {between} {form}{end}.", heads, forms)
+
+
 # ------------------------------------------------------------------------------------- subject-verb agreement
 
 
@@ -76,12 +93,7 @@ def agreement_across_phrase(p: Phrases) -> Square:
     """The wolf near the dogs sleeps. / The wolves near the dogs sleep."""
     noun = p.actor(ANIMATE)
     verb = p.partner(noun, INTRANSITIVE)
-    distractor, habit = p.beside(), p.pick(HABITS)
-
-    def write(head: str, form: str) -> str:
-        return f"the {head} {distractor} {form} {habit}."
-
-    return Square(write, (noun.singular, noun.plural), (verb.third, verb.base))
+    return _at_a_distance((noun.singular, noun.plural), p.beside(), (verb.third, verb.base), end=f" {p.pick(HABITS)}")
 
 
 def agreement_across_clause(p: Phrases) -> Square:
@@ -91,12 +103,7 @@ def agreement_across_clause(p: Phrases) -> Square:
     verb, inner = p.partner(noun, INTRANSITIVE), p.partner(other, TO_SOMEONE)
     many = p.plural(other)
     clause = f"that {p.phrase(other, many)} {inner.base if many else inner.third}"
-    habit = p.pick(HABITS)
-
-    def write(head: str, form: str) -> str:
-        return f"the {head} {clause} {form} {habit}."
-
-    return Square(write, (noun.singular, noun.plural), (verb.third, verb.base))
+    return _at_a_distance((noun.singular, noun.plural), clause, (verb.third, verb.base), end=f" {p.pick(HABITS)}")
 
 
 # --------------------------------------------------------------------------------------------------- anaphora
@@ -107,24 +114,17 @@ def anaphor_gender(p: Phrases) -> Square:
     he = p.actor(MEN)
     verb = p.partner(he, TO_SOMEONE)
     she = p.partner(verb, WOMEN)
-    distractor = p.beside()
-
-    def write(head: str, form: str) -> str:
-        return f"the {head} {distractor} {verb.past} {form}."
-
-    return Square(write, (he.singular, she.singular), ("himself", "herself"))
+    return _at_a_distance(
+        (he.singular, she.singular), f"{p.beside()} {verb.past}", ("himself", "herself"), f" {p.pick(PAST_TIMES)}"
+    )
 
 
 def anaphor_number(p: Phrases) -> Square:
     """The wolf near the dogs praised itself. / The wolves near the dogs praised themselves."""
     noun = p.pick(WITH_PRONOUN.members)
     verb = p.partner(noun, TO_SOMEONE)
-    distractor = p.beside()
-
-    def write(head: str, form: str) -> str:
-        return f"the {head} {distractor} {verb.past} {form}."
-
-    return Square(write, (noun.singular, noun.plural), (REFLEXIVES[noun.gender or "it"], "themselves"))
+    reflexives = (REFLEXIVES[noun.gender or "it"], "themselves")
+    return _at_a_distance((noun.singular, noun.plural), f"{p.beside()} {verb.past}", reflexives)
 
 
 def anaphor_in_clause(p: Phrases) -> Square:
@@ -210,52 +210,44 @@ def determiner_irregular(p: Phrases) -> Square:
 # ---------------------------------------------------------------------------------------- negative polarity items
 
 
-# Many of them: a fresh model has a whim for each pair of such words, and over many pairs the whims cancel out.
-LICENSING_ONE = ("no", "no", "neither", "not one")
-LICENSING_MANY = ("no", "no", "few", "very few", "hardly any", "none of the")
-PLAIN_ONE = ("the", "every", "each", "this", "that", "one")
-PLAIN_MANY = ("the", "some", "most", "these", "those", "many", "two", "all", "most of the", "some of the")
+def _determiners(p: Phrases, plural: bool) -> tuple[str, str]:
+    """A determiner that licenses `ever` and `either`, and one that does not."""
+    if plural:
+        return p.pick(LICENSING_MANY), p.pick(PLAIN_MANY)
+    return p.pick(LICENSING_ONE), p.pick(PLAIN_ONE)
 
 
-def _polarity(p: Phrases, noun: Noun, plural: bool) -> tuple[Callable[[str], str], tuple[str, str]]:
-    """`has ever slept` or `has slept yet`, as a function of the polarity item, and the two items."""
-    participle, aux = p.partner(noun, INTRANSITIVE).participle, "have" if plural else "has"
+def _licensed(p: Phrases, noun: Noun, plural: bool, subjects: tuple[str, str]) -> Square:
+    """Two subjects of one verb: the first licenses `ever` or `either`, the second only `already` or `too`."""
+    verb, aux = p.partner(noun, INTRANSITIVE), p.pick(("have" if plural else "has", "had"))
     if p.chance(0.5):
-        return lambda item: f"{aux} {item} {participle}", ("ever", "already")
-    return lambda item: f"{aux} {participle} {item}", ("yet", "already")
+        items = ("ever", "already")
+        return Square(lambda subject, item: f"{subject} {aux} {item} {verb.participle}.", subjects, items)
+    other = p.another(noun)
+    many = p.plural(other)
+    first, too = f"{p.phrase(other, many)} {'have' if many else 'has'}", p.partner(other, INTRANSITIVE).participle
+    contexts = (f"{first} not {too}, and {subjects[0]}", f"{first} {too}, and {subjects[1]}")
+    return Square(lambda clauses, item: f"{clauses} {aux} {verb.participle}{item}.", contexts, (" either", ", too"))
 
 
 def polarity_licensor(p: Phrases) -> Square:
     """No king near the dogs has ever slept. / Every king near the dogs has already slept."""
     noun = p.actor(ANIMATE)
     many = p.plural(noun)
-    head, distractor = p.common(noun, many), p.beside()
-    predicate, items = _polarity(p, noun, many)
-
-    def write(determiner: str, form: str) -> str:
-        return f"{determiner} {head} {distractor} {predicate(form)}."
-
-    licensing = p.pick(LICENSING_MANY if many else LICENSING_ONE)
-    plain = p.pick(PLAIN_MANY if many else PLAIN_ONE)
-    return Square(write, (licensing, plain), items)
+    rest = f"{p.common(noun, many)} {p.beside()}"
+    licensing, plain = _determiners(p, many)
+    return _licensed(p, noun, many, (f"{licensing} {rest}", f"{plain} {rest}"))
 
 
 def polarity_scope(p: Phrases) -> Square:
     """No king that the dog chased has ever slept. / The king that no dog chased has already slept."""
     noun = p.actor(ANIMATE)
     other = p.another(noun, ANIMATE)
-    inner = p.partner(other, TO_SOMEONE)
     many = p.plural(noun)
-    head, chaser = p.common(noun, many), p.common(other, many)
-    predicate, items = _polarity(p, noun, many)
-
-    def write(determiners: tuple[str, str], form: str) -> str:
-        of_head, of_chaser = determiners
-        return f"{of_head} {head} that {of_chaser} {chaser} {inner.past} {predicate(form)}."
-
-    licensing = p.pick(LICENSING_MANY if many else LICENSING_ONE)
-    plain = p.pick(PLAIN_MANY if many else PLAIN_ONE)
-    return Square(write, ((licensing, plain), (plain, licensing)), items)
+    head, clause = p.common(noun, many), f"{p.common(other, many)} {p.partner(other, TO_SOMEONE).past}"
+    licensing, plain = _determiners(p, many)
+    subjects = (f"{licensing} {head} that {plain} {clause}", f"{plain} {head} that {licensing} {clause}")
+    return _licensed(p, noun, many, subjects)
 
 
 def _deny(p: Phrases, verb: Verb) -> tuple[str, str]:
@@ -358,13 +350,14 @@ def ellipsis_of_verb_phrase(p: Phrases) -> Square:
     other = p.another(one)
     many, many_others = p.plural(one), p.plural(other)
     first, second = p.phrase(one, many), p.subject(other, many_others)
-    verb = p.partner(one, INTRANSITIVE)
+    aux, verb = p.pick(("did", "could", "would", "will", "must")), p.partner(one, INTRANSITIVE)
+    action = verb.past if aux == "did" else f"{aux} {verb.base}"
+    state = f"{'were' if many else 'was'} {p.state(one)}"
 
-    def write(verb_phrase: str, form: str) -> str:
-        return f"{first} {verb_phrase}, and {second} {form} too."
+    def write(predicate: str, form: str) -> str:
+        return f"{first} {predicate}, and {second} {form} too."
 
-    states = f"{'were' if many else 'was'} {p.state(one)}"
-    return Square(write, (verb.past, states), ("did", "were" if many_others else "was"))
+    return Square(write, (action, state), (aux, "were" if many_others else "was"))
 
 
 def ellipsis_of_noun(p: Phrases) -> Square:
@@ -373,7 +366,7 @@ def ellipsis_of_noun(p: Phrases) -> Square:
     many = p.chance(0.5)
     verb = p.partner(one, TO_SOMETHING)
     thing, another = p.pick(THINGS.members), p.pick(THINGS.members)
-    his = "his" if one.gender == "he" else "her"
+    his = POSSESSIVES[one.gender or "it"]
     start = f"{one.singular} {verb.past} {his} {thing.plural}, and {p.phrase(other, many)} {verb.past}"
 
     def write(rest: str, form: str) -> str:

@@ -28,9 +28,18 @@ W = TypeVar("W", bound=Coloured)
 # A word that is listed more often is drawn more often.
 OF_ONE = ("the", "the", "the", "the", "a", "a", "this", "that", "every")
 OF_MANY = ("the", "the", "the", "the", "some", "many", "these", "those", "two", "three", "all")
+
+# Determiners of a subject that licenses `ever` and `either`, and of one that does not. There are many of each, since a
+# fresh model has a whim for any two words side by side, and only over many pairs of words do its whims cancel out.
+LICENSING_ONE = ("no", "neither", "not one")
+LICENSING_MANY = ("no", "few", "very few", "hardly any", "none of the")
+PLAIN_ONE = ("the", "every", "each", "this", "that", "one")
+PLAIN_MANY = ("the", "some", "most", "these", "those", "many", "two", "all", "most of the", "some of the")
+
 BESIDE = ("near", "behind", "beside")
 HABITS = ("every day", "at night", "in the morning", "in winter", "on Sundays", "again")
 PAST_TIMES = ("yesterday", "last night", "in the morning", "again", "this morning", "on Sunday")
+POSSESSIVES = {"he": "his", "she": "her", "it": "its"}
 REFLEXIVES = {"he": "himself", "she": "herself", "it": "itself"}
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from firstwords.corpus.cleaning import Drop, find_rules
+from firstwords.corpus.cleaning import Drop, WithoutLines, find_rules
 from firstwords.corpus.corpus_files import DocumentSpool, DropLog, SeenTexts
 from firstwords.corpus.sources import Document, ResolvedSource, read_documents
 
@@ -29,9 +29,9 @@ class Tally:
     bytes: int = 0
     words: int = 0
 
-    def add(self, size_bytes: int, words: int) -> None:
-        """One document more."""
-        self.documents += 1
+    def add(self, size_bytes: int, words: int, documents: int = 1) -> None:
+        """So much more."""
+        self.documents += documents
         self.bytes += size_bytes
         self.words += words
 
@@ -60,10 +60,10 @@ class SourceIntake:
         self.weight = source.settings.weight
         self.spool = DocumentSpool(folder)
         self.raw = Tally()
-        self.after_rules = {name: Tally() for name in source.settings.rules}
         self.read_to_end = False
         self._source = source
         self._rules = find_rules(source.settings.rules, source.name)
+        self._lost = {name: Tally() for name in self._rules}  # what each rule took away
         self._seed = seed
         self._in_bytes = unit == "bytes"
         self._share = share
@@ -100,11 +100,12 @@ class SourceIntake:
 
     def counts(self) -> dict[str, Any]:
         """For corpus.json: what was read, and what each rule left."""
-        return {
-            "read_to_end": self.read_to_end,
-            "read": asdict(self.raw),
-            "after_rules": {name: asdict(tally) for name, tally in self.after_rules.items()},
-        }
+        left = Tally(**asdict(self.raw))
+        after_rules = {}
+        for name, lost in self._lost.items():
+            left.add(-lost.bytes, -lost.words, documents=-lost.documents)
+            after_rules[name] = asdict(left)
+        return {"read_to_end": self.read_to_end, "read": asdict(self.raw), "after_rules": after_rules}
 
     def _size(self, number: int) -> int:
         return self.spool.sizes_bytes[number] + len(SEPARATOR) if self._in_bytes else self.spool.words[number]
@@ -124,9 +125,10 @@ class SourceIntake:
             if cleaned is not None:
                 text, words = cleaned
                 digest = int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "little")
+                size = len(text) + len(SEPARATOR) if self._in_bytes else words
                 if not self._seen.is_new(digest):
                     self._drop(document, None, "duplicate of an earlier document", document.text)
-                elif (len(text) + len(SEPARATOR) if self._in_bytes else words) > self._share:
+                elif size > self._share:
                     self._drop(document, None, "larger than the share of its source", document.text)
                 else:
                     fruitless = 0
@@ -142,17 +144,20 @@ class SourceIntake:
         self.raw.add(size_bytes, words)
         for name, rule in self._rules.items():
             result = rule(text)
+            if result is text:
+                continue
             if isinstance(result, Drop):
+                self._lost[name].add(size_bytes, words)
                 self._drop(document, name, result.reason, text)
                 return None
-            if not isinstance(result, str):
+            if isinstance(result, WithoutLines):
                 for line in result.lines:
                     self._log.add("lines", self.name, document.place, name, result.reason, line)
                 result = result.text
-            if result != text:
-                text = result
-                size_bytes, words = _size_bytes(text), len(text.split())
-            self.after_rules[name].add(size_bytes, words)
+            text = result
+            before_bytes, before_words = size_bytes, words
+            size_bytes, words = _size_bytes(text), len(text.split())
+            self._lost[name].add(before_bytes - size_bytes, before_words - words, documents=0)
         if not words:
             self._drop(document, None, "nothing is left of it" if document.text.strip() else "empty", document.text)
             return None

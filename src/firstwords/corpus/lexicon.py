@@ -214,7 +214,7 @@ _FEMALE_NAMES = _nouns(
 MEN, WOMEN = WordClass(_MEN), WordClass(_WOMEN)
 MALE_NAMES, FEMALE_NAMES = WordClass(_MALE_NAMES), WordClass(_FEMALE_NAMES)
 NAMES = WordClass(_MALE_NAMES, _FEMALE_NAMES)
-PEOPLE = WordClass(_MEN, _WOMEN, _EITHER)
+TRADES = WordClass(_EITHER)
 ANIMALS, THINGS, PLACES = WordClass(_ANIMALS), WordClass(_THINGS), WordClass(_PLACES)
 WITH_PRONOUN = WordClass(_MEN, _WOMEN, _ANIMALS)
 """Common nouns whose reflexive is known: himself, herself, itself."""

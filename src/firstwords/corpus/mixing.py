@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from firstwords.budget import Budget
 from firstwords.corpus.chunks import mix_chunks
 from firstwords.corpus.corpus_files import DropLog, SeenTexts, TextWriter, count_words
 from firstwords.corpus.intake import SEPARATOR, SourceIntake, Tally
 from firstwords.corpus.shares import Taken, take_in_turn
 from firstwords.corpus.sources import ResolvedSource
 from firstwords.errors import FirstwordsError
-from firstwords.recipe import Budget, CorpusSettings
+from firstwords.recipe import CorpusSettings
 from firstwords.run import atomic_write_json, sha256_of
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

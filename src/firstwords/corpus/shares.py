@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, Protocol
 
+from firstwords.budget import Budget
 from firstwords.errors import FirstwordsError
-from firstwords.recipe import Budget
 
 ShortSources = Literal["error", "redistribute", "accept"]
 _UNITS = {

@@ -1,1 +1,1 @@
-
+"""From minimal pairs and a model to accuracies with intervals."""

@@ -21,7 +21,7 @@ def generate(
 ) -> str:
     """The prompt and its continuation, sampled at `temperature` (0: always the likeliest token).
 
-    max_length counts tokens, the prompt's too, as in the cards' `generate(max_length=50, temperature=0.7)`. Ends at EOS.
+    max_length counts tokens, the prompt's too, as in the cards' `generate(max_length=50, temperature=0.7)`; EOS ends.
     """
     generator = torch.Generator().manual_seed(seed)
     ids = ([vocabulary.bos_id] if add_bos else []) + vocabulary.encode([prompt])[0]

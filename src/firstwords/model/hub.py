@@ -47,7 +47,7 @@ def to_transformers_weights(model: Llama) -> dict[str, Tensor]:
 
 
 def from_transformers_weights(model: Llama, weights: dict[str, Tensor]) -> None:
-    """Set `model` from weights under LlamaForCausalLM's names. Raises KeyError or RuntimeError where they do not fit."""
+    """Set `model` from weights under LlamaForCausalLM's names. Raises KeyError or RuntimeError where they don't fit."""
     with torch.no_grad():
         model.embedding.weight.copy_(weights["model.embed_tokens.weight"])
         model.norm.weight.copy_(weights["model.norm.weight"])
@@ -63,7 +63,9 @@ def from_transformers_weights(model: Llama, weights: dict[str, Tensor]) -> None:
             block.attention.qkv.weight.copy_(torch.cat([part[f"self_attn.{x}_proj.weight"] for x in "qkv"]))
             block.attention.out.weight.copy_(part["self_attn.o_proj.weight"])
             block.feed_forward_norm.weight.copy_(part["post_attention_layernorm.weight"])
-            block.feed_forward.gate_up.weight.copy_(torch.cat([part["mlp.gate_proj.weight"], part["mlp.up_proj.weight"]]))
+            block.feed_forward.gate_up.weight.copy_(
+                torch.cat([part["mlp.gate_proj.weight"], part["mlp.up_proj.weight"]])
+            )
             block.feed_forward.down.weight.copy_(part["mlp.down_proj.weight"])
 
 

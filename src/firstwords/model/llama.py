@@ -201,7 +201,7 @@ class Llama(nn.Module):
         self.shape, self.vocabulary = shape, vocabulary
         self.gradient_checkpointing = False
         self.embedding = nn.Embedding(vocabulary, shape.hidden)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.blocks: Sequence[Block] = nn.ModuleList(Block(shape) for _ in range(shape.layers))  # type: ignore[assignment]
         self.norm = RMSNorm(shape.hidden, shape.rms_norm_eps)
         self.unembedding = nn.Linear(shape.hidden, vocabulary, bias=False)
         if shape.tied_embeddings:

@@ -1,1 +1,1 @@
-
+"""What people read of a run: summaries, the terminal, the model card. Imports no training code."""

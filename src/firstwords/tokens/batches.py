@@ -1,8 +1,8 @@
 """batch(step) as a pure function of the seed and the step: the same for any number of processes and any resume.
 
-The rows of an epoch (packed rows of the context length, or lines) come in an order that depends on seed and epoch alone.
-Batches of all epochs follow one another, and a step takes the next `accumulation` of them, across an epoch's end where
-it must, as Hugging Face's Trainer did for the cards.
+The rows of an epoch (packed rows of the context length, or lines) come in an order that depends on seed and epoch
+alone. Batches of all epochs follow one another, and a step takes the next `accumulation` of them, across an epoch's
+end where it must, as Hugging Face's Trainer did for the cards.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class Batches:
     def ends_epoch(self, step: int) -> bool:
         """Whether `step` is the last that reads nothing of the next epoch, or the last of all."""
         done, after_next = (step + 1) * self._accumulation, (step + 2) * self._accumulation
-        return (after_next - 1) // self.batches_per_epoch > (done - 1) // self.batches_per_epoch or step + 1 == self.steps
+        last_of_epoch = (after_next - 1) // self.batches_per_epoch > (done - 1) // self.batches_per_epoch
+        return last_of_epoch or step + 1 == self.steps
 
     def _rows_of(self, batch: int) -> Iterator[list[TokenSequence]]:
         epoch, number = divmod(batch, self.batches_per_epoch)

@@ -134,9 +134,7 @@ def _write(
                 longest = max(longest, len(ids))
             file.write(np.fromiter((i for ids in batch for i in ids), dtype).tobytes())
     np.save(folder / f"{name}.offsets.npy", np.asarray(offsets, dtype=np.int64))
-    facts = TokenFacts(
-        np.dtype(dtype).name, offsets[-1], len(offsets) - 1, longest, words, text_bytes, sha256_of(path)
-    )
+    facts = TokenFacts(np.dtype(dtype).name, offsets[-1], len(offsets) - 1, longest, words, text_bytes, sha256_of(path))
     if not facts.tokens:
         raise FirstwordsError(f"the {name} text gives no tokens", where=name, do="give a text that is not empty")
     atomic_write_json(folder / f"{name}.json", asdict(facts))

@@ -49,7 +49,7 @@ class Vocabulary:
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-            ids = [tokenizer.token_to_id(_content(config[f"{kind}_token"])) for kind in ("bos", "eos", "pad")]
+            ids = [_token_id(tokenizer, config[f"{kind}_token"]) for kind in ("bos", "eos", "pad")]
         except Exception as error:  # the tokenizers library raises bare Exception
             raise FirstwordsError(
                 f"the tokenizer cannot be read: {error}",
@@ -59,8 +59,13 @@ class Vocabulary:
         return cls(tokenizer, *ids)
 
 
-def _content(token: str | dict[str, Any]) -> str:
-    return token if isinstance(token, str) else token["content"]
+def _token_id(tokenizer: Tokenizer, token: str | dict[str, Any]) -> int:
+    """Id of a token that tokenizer_config.json names, as plain text or with its settings."""
+    content = token if isinstance(token, str) else token["content"]
+    found = tokenizer.token_to_id(content)
+    if found is None:
+        raise ValueError(f"tokenizer.json does not have the token {content}")
+    return found
 
 
 def learn_tokenizer(
@@ -127,7 +132,7 @@ def learn_tokenizer(
 
 
 def _fertility(vocabulary: Vocabulary, text_file: Path, sample_bytes: int = 2**21) -> dict[str, Any]:
-    """How finely the tokenizer cuts: over the first 2 MiB of the text. Fertility is tokens per word (Rust et al. 2021)."""
+    """How finely the tokenizer cuts: over its first 2 MiB. Fertility is tokens per word (Rust et al. 2021)."""
     words = size = count = 0
     for lines in batched(read_lines(text_file), 1_000):
         count += sum(map(len, vocabulary.encode(lines)))

@@ -1,17 +1,20 @@
 """Weights and training states on disk: written whole, checked when read, never pickled.
 
-A checkpoint is a folder with `model.safetensors` and `checkpoint.json`, which holds the SHA-256 of every file beside it.
-A training state has `optimizer.safetensors` too, and everything else that the next step depends on.
+A checkpoint is a folder with `model.safetensors` and `checkpoint.json`, which holds the SHA-256 of every file beside
+it. A training state has `optimizer.safetensors` too, and everything else that the next step depends on.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -39,11 +42,18 @@ class Progress:
 def save_checkpoint(folder: Path, model: nn.Module, progress: Progress, optimizer: Optimizer | None = None) -> None:
     """Write a model, and with `optimizer` the whole training state, as one folder; an older one is replaced."""
     with atomic_folder(folder) as new:
-        save_file({name: weight.detach() for name, weight in model.named_parameters()}, new / "model.safetensors")
+        _save_file({name: weight.detach() for name, weight in model.named_parameters()}, new / "model.safetensors")
         if optimizer is not None:
-            save_file(_optimizer_tensors(optimizer), new / "optimizer.safetensors")
+            _save_file(_optimizer_tensors(optimizer), new / "optimizer.safetensors")
         checksums = {path.name: sha256_of(path) for path in sorted(new.iterdir())}
         atomic_write_json(new / "checkpoint.json", {"progress": asdict(progress), "sha256": checksums})
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # it hides the system's errors, such as a full disk
+        raise OSError(errno.EIO, str(error), str(path)) from None
 
 
 def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> Progress:
@@ -58,7 +68,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer | None 
                 raise _damaged(folder / name, "its bytes do not match their checksum")
         weights = load_file(folder / "model.safetensors")
         own = dict(model.named_parameters())
-        if {name: weight.shape for name, weight in weights.items()} != {name: weight.shape for name, weight in own.items()}:
+        if _shapes(weights) != _shapes(own):
             raise _damaged(folder, "it holds a model of another shape")
         with torch.no_grad():
             for name, weight in own.items():
@@ -68,6 +78,10 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer | None 
         return Progress(**facts["progress"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, str(error)) from None
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _damaged(path: Path, why: str) -> FirstwordsError:

@@ -22,12 +22,13 @@ from firstwords.model.loss import summed_cross_entropy
 from firstwords.recipe import Recipe
 from firstwords.tokens.batches import Batches, StepBatch, flat_batches
 from firstwords.tokens.encoding import TokenFile
-from firstwords.training.checkpoints import Progress, load_checkpoint, save_checkpoint, save_state, saved_states
+from firstwords.training.checkpoints import Progress, saved_states
 from firstwords.training.dev_loss import DevLoss, dev_loss
 from firstwords.training.devices import Device, choose_device, prepare_process
+from firstwords.training.keeper import Keeper
 from firstwords.training.optimizers import make_optimizer, set_learning_rate
-from firstwords.training.schedule import checkpoint_name, checkpoints_due, learning_rate
-from firstwords.training.trackers import MetricsLog, StepMetrics, write_losses
+from firstwords.training.schedule import learning_rate
+from firstwords.training.trackers import MetricsLog, StepMetrics, read_metrics
 
 
 class Watcher(Protocol):
@@ -83,18 +84,16 @@ def train(
     settings = recipe.training
     prepare_process()
     device = choose_device(settings)
-    train_tokens, dev_tokens = TokenFile(tokens, "train"), TokenFile(tokens, "dev")
-    batches = Batches(train_tokens, recipe.tokens, settings, recipe.seed)
+    batches = Batches(TokenFile(tokens, "train"), recipe.tokens, settings, recipe.seed)
+    dev_tokens = TokenFile(tokens, "dev")
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
     model.gradient_checkpointing = _wants_checkpointing(recipe, vocabulary, device)
     optimizer = make_optimizer(model, settings)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
-    progress = _resume(folder, model, optimizer, scaler)
+    keeper = Keeper(folder, settings, model, optimizer, scaler, on_checkpoint)
+    progress = keeper.resume()
     log = MetricsLog(folder / "metrics.jsonl", progress.step)
-    if progress.step == 0:
-        save_checkpoint(folder / "checkpoints" / "untrained", model, progress)
 
-    last_save = time.monotonic()
     with _stop_requests() as stop_requested:
         for step in range(progress.step, batches.steps):
             started = time.monotonic()
@@ -104,39 +103,31 @@ def train(
             batch = batches.step(step)
             loss = _forward_backward(model, batch, settings.loss_mean_over == "tokens", device, scaler)
             gradient_norm = _update(model, optimizer, scaler, settings.clip_norm)
-            _refuse_non_finite(step, loss, gradient_norm, batch, folder, scaled=device.scales_loss)
+            _refuse_non_finite(step, loss, gradient_norm, batch, keeper, scaled=device.scales_loss)
 
             seconds = time.monotonic() - started
-            words = batches.words_seen(step + 1)
-            due = checkpoints_due(progress.words_seen, words, settings)
+            words, words_before = batches.words_seen(step + 1), progress.words_seen
             progress = replace(progress, step=step + 1, words_seen=words, seconds=progress.seconds + seconds)
-            metrics = StepMetrics(
-                step + 1, batches.epochs_done(step + 1), words, rate, loss, gradient_norm, batch.tokens, seconds
-            )
+            epoch = batches.epochs_done(step + 1)
+            metrics = StepMetrics(step + 1, epoch, words, rate, loss, gradient_norm, batch.tokens, seconds)
             log.write(asdict(metrics))
             if watcher:
                 watcher.step(metrics, batches.steps)
             if _dev_loss_due(step, settings.eval_every_steps, batches):
                 found = dev_loss(model, dev_tokens, recipe.tokens, device)
-                log.write({"step": step + 1, "epoch": metrics.epoch, "words_seen": words} | asdict(found))
-                progress = _keep_best(folder, model, progress, found.dev_loss)
+                log.write({"step": step + 1, "epoch": epoch, "words_seen": words} | asdict(found))
+                progress = keeper.keep_best(progress, found.dev_loss)
                 if watcher:
                     watcher.dev(step + 1, found)
-            for words_due in due:
-                kept = folder / "checkpoints" / checkpoint_name(words_due)
-                save_checkpoint(kept, model, progress)
-                on_checkpoint(kept)
-            if stop_requested() or time.monotonic() - last_save > 60 * settings.resume_minutes:
+            keeper.keep_at_words(words_before, progress)
+            if stop_requested() or keeper.state_is_due():
                 log.flush()
-                save_state(folder / "state", model, optimizer, _with_scaler(progress, scaler))
-                write_losses(folder / "metrics.jsonl", folder / "losses.csv", settings.log_every_steps)
-                last_save = time.monotonic()
+                keeper.save_state(progress)
             if stop_requested() and step + 1 < batches.steps:
                 raise Interrupted(step + 1)
 
     log.close()
-    save_checkpoint(folder / "checkpoints" / "last", model, progress)
-    write_losses(folder / "metrics.jsonl", folder / "losses.csv", settings.log_every_steps)
+    keeper.keep_last(progress)
     return _result(folder, progress, device, model)
 
 
@@ -167,14 +158,14 @@ def _update(model: Llama, optimizer: Optimizer, scaler: torch.amp.GradScaler, cl
 
 
 def _refuse_non_finite(
-    step: int, loss: float, gradient_norm: float, batch: StepBatch, folder: Path, *, scaled: bool
+    step: int, loss: float, gradient_norm: float, batch: StepBatch, keeper: Keeper, *, scaled: bool
 ) -> None:
     """A loss that is no number ends the run. fp16's scaler skips steps with infinite gradients by itself."""
     if math.isfinite(loss) and (scaled or math.isfinite(gradient_norm)):
         return
     examples = sorted({sequence.example for sequence in batch.sequences})
     shown = ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")
-    states = saved_states(folder / "state")
+    states = saved_states(keeper.states)
     kept = f"the last good state is kept in {states[-1]}" if states else "no state had been saved before it"
     raise FirstwordsError(
         f"the loss is not finite at step {step + 1} (loss {loss}, gradient norm {gradient_norm})",
@@ -188,28 +179,6 @@ def _dev_loss_due(step: int, every_steps: int | None, batches: Batches) -> bool:
     if every_steps is None:
         return batches.ends_epoch(step)
     return (step + 1) % every_steps == 0 or step + 1 == batches.steps
-
-
-def _keep_best(folder: Path, model: Llama, progress: Progress, loss: float) -> Progress:
-    if progress.best_dev_loss is not None and loss >= progress.best_dev_loss:
-        return progress
-    progress = replace(progress, best_dev_loss=loss)
-    save_checkpoint(folder / "checkpoints" / "best", model, progress)
-    return progress
-
-
-def _resume(folder: Path, model: Llama, optimizer: Optimizer, scaler: torch.amp.GradScaler) -> Progress:
-    states = saved_states(folder / "state")
-    if not states:
-        return Progress(0, 0)
-    progress = load_checkpoint(states[-1], model, optimizer)
-    if progress.scaler:
-        scaler.load_state_dict(progress.scaler)
-    return progress
-
-
-def _with_scaler(progress: Progress, scaler: torch.amp.GradScaler) -> Progress:
-    return replace(progress, scaler=scaler.state_dict() or None)
 
 
 def _wants_checkpointing(recipe: Recipe, vocabulary: int, device: Device) -> bool:
@@ -243,8 +212,6 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
 
 
 def _result(folder: Path, progress: Progress, device: Device, model: Llama) -> TrainingResult:
-    from firstwords.training.trackers import read_metrics
-
     lines = read_metrics(folder / "metrics.jsonl")
     steps = [line for line in lines if "train_loss" in line]
     dev = [line["dev_loss"] for line in lines if "dev_loss" in line]

@@ -26,9 +26,7 @@ def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
 
 
 _MILLION = 1_000_000
-_BABYLM_WORDS = tuple(
-    million * _MILLION for million in (*range(1, 10), *range(10, 100, 10), *range(100, 1_001, 100))
-)
+_BABYLM_WORDS = tuple(million * _MILLION for million in (*range(1, 10), *range(10, 100, 10), *range(100, 1_001, 100)))
 
 
 def checkpoint_words(settings: TrainingSettings) -> tuple[int, ...]:

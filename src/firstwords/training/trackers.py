@@ -78,7 +78,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def write_losses(metrics_file: Path, losses_file: Path, log_every_steps: int) -> None:
-    """Make losses.csv from metrics.jsonl: the mean training loss of every `log_every_steps` steps, and each dev loss."""
+    """Make losses.csv from metrics.jsonl: the mean loss of every `log_every_steps` steps, and each dev loss."""
     out = io.StringIO()
     writer = csv.DictWriter(out, LOSS_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

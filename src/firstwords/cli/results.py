@@ -1,0 +1,108 @@
+"""Commands about what runs made: a list, a table of one or several, and text from a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from firstwords.cli.options import Json, Workspace
+from firstwords.cli.printing import print_columns, print_json
+
+if TYPE_CHECKING:
+    from firstwords.report.summary import RunSummary
+
+
+def runs(*, workspace: Workspace = Path("runs"), json: Json = False) -> None:
+    """List the runs of the workspace and how far they are."""
+    from firstwords.report.summary import state_of
+    from firstwords.run import runs_in
+
+    found = {run.name: state_of(run) for run in runs_in(workspace)}
+    if json:
+        print_json([{"name": name, "state": state} for name, state in found.items()])
+    elif found:
+        print_columns(list(found.items()), wrap=True)
+    else:
+        print(f"no runs in {workspace} yet: `firstwords run RECIPE` makes one")
+
+
+def show(
+    run: Annotated[str, Parameter(name="RUN", help="Name of a run in the workspace, or the path of its folder.")],
+    /,
+    *others: Annotated[str, Parameter(name="RUN", help="More runs, to stand beside it.")],
+    workspace: Workspace = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Show what a run made: corpus, tokenizer, losses, accuracies. Several runs stand side by side."""
+    from firstwords.report.summary import summarize
+    from firstwords.run import find_run
+
+    summaries = [summarize(find_run(name, workspace)) for name in (run, *others)]
+    if json:
+        print_json([asdict(summary) for summary in summaries])
+    else:
+        print_summaries(summaries)
+
+
+def generate(
+    run: Annotated[str, Parameter(name="RUN", help="Name of a run in the workspace, or the path of its folder.")],
+    prompt: Annotated[str, Parameter(name="PROMPT", help="The beginning of the text.")],
+    /,
+    *,
+    max_length: Annotated[int, Parameter(help="Most tokens, those of the prompt counted.")] = 50,
+    temperature: Annotated[float, Parameter(help="Of the sampling; 0 always takes the likeliest token.")] = 0.7,
+    seed: Annotated[int, Parameter(help="Of the sampling.")] = 0,
+    checkpoint: Annotated[
+        str | None, Parameter(help="last, best, untrained or words-0001M; the one that the recipe selects otherwise.")
+    ] = None,
+    workspace: Workspace = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Let a run's model go on with a text."""
+    from firstwords.recipe import Recipe
+    from firstwords.run import find_run
+
+    folder = find_run(run, workspace)
+    recipe = Recipe.load(folder.path / "recipe.toml")
+    chosen = checkpoint or recipe.training.select
+
+    from firstwords.model.generation import generate as continuation
+    from firstwords.pipeline import load_model
+
+    model, vocabulary = load_model(folder, chosen)
+    text = continuation(
+        model,
+        vocabulary,
+        prompt,
+        add_bos=recipe.tokens.add_bos,
+        seed=seed,
+        max_length=max_length,
+        temperature=temperature,
+    )
+    if json:
+        print_json({"run": folder.name, "checkpoint": chosen, "prompt": prompt, "text": text})
+    else:
+        print(text)
+
+
+def print_summaries(summaries: Sequence[RunSummary]) -> None:
+    """The table of facts and one table for each suite and protocol."""
+    from firstwords.report.summary import LOSS_LEGEND, facts_table
+
+    print_columns(facts_table(summaries), wrap=len(summaries) == 1)
+    if any(summary.dev_losses for summary in summaries):
+        print(LOSS_LEGEND)
+    print_accuracies(summaries)
+
+
+def print_accuracies(summaries: Sequence[RunSummary]) -> None:
+    """Accuracies in percent with their intervals, the untrained control beside the trained model."""
+    from firstwords.report.summary import accuracy_tables
+
+    for name, table in accuracy_tables(summaries).items():
+        print(f"\n{name}: accuracy in %, with 95% intervals")
+        print_columns(table, right=range(1, len(table[0])))

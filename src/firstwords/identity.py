@@ -1,0 +1,112 @@
+"""What makes a run that run: its settings, the texts that it reads, and the fingerprints of its stages."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from firstwords.errors import FirstwordsError
+from firstwords.recipe import Recipe
+from firstwords.reporter import Reporter
+from firstwords.run import fingerprint_of, sha256_of
+
+if TYPE_CHECKING:
+    from firstwords.corpus.sources import ResolvedSource
+
+STAGES = ("corpus", "tokenizer", "tokens", "training", "evaluation", "export")
+
+_VERSION = 1
+"""Raised when a stage's code changes what it makes, so that old results are not taken for new ones."""
+
+_FREE_TRAINING_SETTINGS = {"device", "log-every-steps", "resume-minutes", "select", "gradient-checkpointing"}
+"""Training settings that do not change the weights of a training run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The texts that a recipe reads, found and checksummed."""
+
+    sources: dict[str, ResolvedSource]
+    dev_path: Path | None
+    checksums: dict[str, list[str]]
+
+
+def find_inputs(
+    recipe: Recipe, data: Sequence[Path], cache: Path, *, offline: bool = False, reporter: Reporter | None = None
+) -> Inputs:
+    """Find (or download) the texts of a recipe. Raises FirstwordsError for the first that is not to be had."""
+    from firstwords.corpus.sources import resolve_sources
+    from firstwords.data.folders import find
+
+    say = reporter.say if reporter else None
+    sources = resolve_sources(recipe.corpus, data, cache, offline=offline, say=say)
+    checksums = {name: [file.sha256 for file in source.files] for name, source in sources.items()}
+    dev_path = None
+    if recipe.corpus.dev_file is not None:
+        named = Path(recipe.corpus.dev_file)
+        dev_path = named if named.is_file() else find([named.name], data)
+        if dev_path is None:
+            raise FirstwordsError(
+                f"the dev text {recipe.corpus.dev_file} is not there",
+                where="corpus.dev-file; searched: " + (", ".join(map(str, data)) or "no --data folder"),
+                do="give the folder that has it with --data, or set corpus.dev-file to its path",
+            )
+        checksums["dev"] = [sha256_of(dev_path)]
+    return Inputs(sources, dev_path, checksums)
+
+
+def identity_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that make the trained weights what they are: two runs that agree in them are the same run."""
+    values = recipe.to_values()
+    kept = {key: values[key] for key in ("seed", "corpus", "tokenizer", "tokens", "model", "training")}
+    kept["training"] = {key: value for key, value in kept["training"].items() if key not in _FREE_TRAINING_SETTINGS}
+    return kept
+
+
+def stage_fingerprints(recipe: Recipe, checksums: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Fingerprint of each stage: of its own settings and of the stages that it reads."""
+    values = identity_settings(recipe)
+    corpus = fingerprint_of("corpus", _VERSION, values["corpus"], recipe.seed, checksums)
+    begins = [recipe.tokens.add_bos, recipe.model.positions]
+    tokenizer = fingerprint_of("tokenizer", _VERSION, values["tokenizer"], begins, corpus)
+    tokens = fingerprint_of("tokens", _VERSION, values["tokens"], tokenizer)
+    training = fingerprint_of("training", _VERSION, values["model"], values["training"], recipe.seed, tokens)
+    chosen = recipe.training.select
+    evaluation = fingerprint_of("evaluation", _VERSION, recipe.to_values()["evaluation"], chosen, training)
+    export = fingerprint_of("export", _VERSION, recipe.to_values()["export"], evaluation)
+    return dict(zip(STAGES, (corpus, tokenizer, tokens, training, evaluation, export), strict=True))
+
+
+def differing_setting(ours: Any, theirs: Any, key: str = "") -> str | None:
+    """The first setting in which two nested values differ, in words, or None."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for name in sorted({*ours, *theirs}):
+            found = differing_setting(ours.get(name), theirs.get(name), f"{key}.{name}" if key else name)
+            if found:
+                return found
+        return None
+    return None if ours == theirs else f"{key} is {theirs} there and {ours} here"
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and git commit that a result depends on."""
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    packages = ("firstwords", "torch", "tokenizers", "transformers", "safetensors", "numpy")
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "commit": commit or None,
+    }

@@ -1,0 +1,112 @@
+"""How fast this machine trains and scores: a few seconds of the real work on the real model."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from firstwords.model.llama import Llama
+from firstwords.model.loss import summed_cross_entropy
+from firstwords.tokens.batches import Batches, FlatBatch, flat_batches
+from firstwords.training.devices import Device, choose_device, prepare_process
+from firstwords.training.optimizers import make_optimizer
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from firstwords.evaluation.pairs import Suite
+    from firstwords.recipe import Recipe
+    from firstwords.tokens.tokenizer import Vocabulary
+
+_WARM_UP = 2
+"""Micro-batches that are not counted: kernels are made and memory is fetched in the first."""
+_SAMPLE_PAIRS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpeed:
+    """What training costs on this machine."""
+
+    seconds_per_token: float
+    """Forward and backward."""
+    seconds_per_step: float
+    """Besides: to gather the batch, to clip, to update."""
+    tokens_measured: int
+    peak_memory_bytes: int
+    """The most memory that the process (on CUDA: PyTorch) has held."""
+
+
+def measure_training(
+    recipe: Recipe, vocabulary: int, batches: Batches, device: Device, *, checkpointing: bool, seconds: float = 5.0
+) -> TrainingSpeed:
+    """Train the recipe's model on its first batches for about so many seconds; at least one whole step."""
+    prepare_process()
+    model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind).train()
+    model.gradient_checkpointing = checkpointing
+    optimizer = make_optimizer(model, recipe.training)
+    end = time.monotonic() + seconds
+    passes: list[tuple[float, int]] = []
+    updates: list[float] = []
+    step = 0
+    while not updates or time.monotonic() < end:
+        started = time.perf_counter()
+        sequences = batches.step(step % batches.steps).sequences
+        gathering = time.perf_counter() - started
+        for flat in flat_batches(sequences, device.micro_tokens, device.kind):
+            passes.append(_forward_backward(model, flat, device))
+            if len(passes) > _WARM_UP and time.monotonic() > end:
+                break
+        updates.append(gathering + _update(model, optimizer))
+        step += 1
+    counted = passes[_WARM_UP:] or passes[-1:]
+    tokens = sum(count for _, count in counted)
+    return TrainingSpeed(
+        sum(taken for taken, _ in counted) / max(tokens, 1),
+        # The first update makes the moments, too.
+        min(updates) if len(updates) < 3 else sum(updates[1:]) / len(updates[1:]),
+        tokens,
+        device.peak_memory_bytes(),
+    )
+
+
+def _forward_backward(model: Llama, flat: FlatBatch, device: Device) -> tuple[float, int]:
+    """Seconds and predicted tokens of one micro-batch."""
+    started = time.perf_counter()
+    with device.autocast():
+        hidden_ND = model.hidden(flat.ids_N, flat.layout)
+        loss = summed_cross_entropy(hidden_ND, model.unembedding.weight, flat.targets_N) / len(flat.ids_N)
+    loss.backward()
+    float(loss.detach())  # waits for a device that works on its own
+    return time.perf_counter() - started, int((flat.targets_N >= 0).sum())
+
+
+def _update(model: Llama, optimizer: Optimizer) -> float:
+    started = time.perf_counter()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf)
+    optimizer.step()
+    optimizer.zero_grad()
+    float(norm)
+    return time.perf_counter() - started
+
+
+def measure_scoring(recipe: Recipe, vocabulary: Vocabulary, suite: Suite, protocol: str) -> float:
+    """Seconds that scoring the whole of `suite` would take, from a sample of its pairs."""
+    from firstwords.evaluation.judging import evaluate_suite
+
+    device = choose_device(recipe.training)
+    model = Llama(recipe.model, vocabulary.size, seed=recipe.seed).to(device.kind).eval()
+    pairs = list(suite.pairs)
+    drawn = sorted(random.Random(recipe.seed).sample(range(len(pairs)), min(_SAMPLE_PAIRS, len(pairs))))
+    taken = []
+    # A small one first: kernels are made.
+    for count in (len(drawn) // 8 or 1, len(drawn)):
+        sample = replace(suite, pairs=tuple(pairs[place] for place in drawn[:count]))
+        started = time.perf_counter()
+        evaluate_suite(model, vocabulary, sample, protocol, add_bos=recipe.tokens.add_bos)
+        taken.append(time.perf_counter() - started)
+    return taken[-1] * len(pairs) / len(drawn)

@@ -1,0 +1,320 @@
+"""The model card: README.md of the exported folder, every number of it read from the run.
+
+What the card says stands in `card_template.md`; here its numbers are gathered.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from firstwords.errors import FirstwordsError
+from firstwords.recipe import Recipe
+from firstwords.report.terminal import duration
+from firstwords.run import RunFolder, atomic_write_text
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+_TITLES = {
+    "blimp": "BLiMP",
+    "blimp-fast": "BLiMP, the pairs of BabyLM 2025's fast set",
+    "grammar": "Minimal pairs of the built-in grammar",
+}
+_HUB_DATASETS = {"blimp": "nyu-mll/blimp", "blimp-fast": "nyu-mll/blimp"}
+_NAMED_BESIDE = 3
+"""How many phenomena are named as the strongest and as the weakest."""
+_MOST_LOSS_LINES = 12
+_CHANCE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """One suite under one protocol, as `evaluation/<suite>.<protocol>.json` has it."""
+
+    suite: str
+    protocol: str
+    values: dict[str, Any]
+    untrained: dict[str, Any] | None
+
+    @property
+    def title(self) -> str:
+        """The test set's name for people."""
+        return _TITLES.get(self.suite, self.suite)
+
+
+def write_card(run: RunFolder, samples: Mapping[str, str], path: Path) -> None:
+    """Write the model card of a trained run to `path`.
+
+    samples: for each prompt of the recipe what the model made of it, the prompt first.
+    Raises FirstwordsError where the run is not trained and evaluated.
+    """
+    for stage in ("corpus", "tokenizer", "tokens", "training", "evaluation"):
+        _facts(run, stage)
+    recipe = Recipe.load(run.path / "recipe.toml")
+    results = _results(run, recipe)
+    text = f"---\n{_metadata(run, recipe, results)}\n---\n\n{_body(run, recipe, results, samples)}"
+    atomic_write_text(path, text)
+
+
+def _metadata(run: RunFolder, recipe: Recipe, results: Sequence[_Result]) -> str:
+    """The card's head in YAML, as the Hugging Face Hub reads it."""
+    from huggingface_hub import ModelCardData
+
+    artificial = any(_is_artificial(source) for source in recipe.to_values()["corpus"]["sources"].values())
+    english = artificial or any(result.suite in _TITLES for result in results)
+    data = ModelCardData(
+        language="en" if english else None,
+        license=recipe.export.license,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["firstwords", "llama", "small-language-model", *(["artificial-text"] if artificial else [])],
+        metrics=["accuracy"] if results else None,
+        model_name=run.name,
+        eval_results=[_eval_result(result) for result in results] or None,
+    )
+    if not results:
+        # Without results huggingface_hub would write the name under a key that the Hub does not know.
+        data.model_name = None
+    return data.to_yaml()
+
+
+def _eval_result(result: _Result) -> EvalResult:
+    from huggingface_hub import EvalResult
+
+    overall = result.values["overall"]
+    return EvalResult(
+        task_type="text-generation",
+        task_name="Minimal pairs",
+        dataset_type=_HUB_DATASETS.get(result.suite, result.suite),
+        dataset_name=f"{result.title}, protocol {result.protocol}",
+        # The Hub joins results of equal type and config: the protocol keeps them apart.
+        dataset_config=f"{result.suite}.{result.protocol}",
+        metric_type="accuracy",
+        metric_name="overall accuracy",
+        metric_value=overall["accuracy"],
+        metric_args={"low": overall["low"], "high": overall["high"], "pairs": overall["pairs"]},
+    )
+
+
+def _body(run: RunFolder, recipe: Recipe, results: Sequence[_Result], samples: Mapping[str, str]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    values = recipe.to_values()
+    training, corpus = _facts(run, "training"), _read_json(run.stage("corpus") / "corpus.json")
+    tokenizer, losses = _read_json(run.stage("tokenizer") / "fertility.json"), _losses(run)
+    environment = training["environment"]
+    # A number that is missing must fail, not leave a gap.
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    templates.filters |= _FILTERS
+    return templates.get_template("card_template.md").render(
+        name=run.name,
+        description=recipe.description,
+        notices=_notices(values),
+        artificial_only=all(_is_artificial(source) for source in values["corpus"]["sources"].values()),
+        recipe=values,
+        model=values["model"],
+        settings=values["training"],
+        corpus=corpus,
+        mixing=_mixing(corpus),
+        sources=[_source(name, facts) for name, facts in corpus["sources"].items()],
+        rules=[(name, ", ".join(facts["rules"])) for name, facts in corpus["sources"].items() if facts.get("rules")],
+        tokenizer=tokenizer,
+        vocabulary=tokenizer["vocabulary"] + len(tokenizer["special_tokens"]),
+        tokens=_facts(run, "tokens"),
+        training=training,
+        versions=environment["versions"],
+        machine=_machine(training["device"], environment),
+        losses=_thinned(losses),
+        best=min(losses, key=lambda line: line["dev_loss"]),
+        results=[_result_view(result) for result in results],
+        limitations=_limitations(values, tokenizer, results),
+        prompt=next(iter(samples), "The researchers conducted an experiment to"),
+        samples=[text.replace("```", "'''") for text in samples.values()],
+        year=_mark_date(run)[:4],
+        license=recipe.export.license,
+        cites_blimp=any(result.suite in _HUB_DATASETS for result in results),
+    )
+
+
+# ---- what the run's files say ----
+
+
+def _facts(run: RunFolder, stage: str) -> dict[str, Any]:
+    mark = run.mark(stage)
+    if mark is None:
+        raise FirstwordsError(
+            f"the run '{run.name}' has no {stage} stage that is done, so there is no model to describe",
+            where=str(run.path),
+            do=f"finish it with `firstwords run {run.name}`",
+        )
+    return mark.facts
+
+
+def _mark_date(run: RunFolder) -> str:
+    mark = run.mark("training")
+    return mark.finished if mark else ""
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def _results(run: RunFolder, recipe: Recipe) -> list[_Result]:
+    folder = run.stage("evaluation")
+    found = []
+    for named in recipe.evaluation.suites:
+        suite, _, protocol = named.rpartition(".")
+        untrained = folder / f"untrained.{named}.json"
+        control = _read_json(untrained) if recipe.evaluation.untrained_control else None
+        found.append(_Result(suite, protocol, _read_json(folder / f"{named}.json"), control))
+    return found
+
+
+def _losses(run: RunFolder) -> list[dict[str, float]]:
+    """The lines of losses.csv that have a dev loss, each with the mean training loss since the one before."""
+    found: list[dict[str, float]] = []
+    since: list[float] = []
+    with (run.stage("training") / "losses.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            line = {key: float(value) for key, value in row.items() if value}
+            if "train_loss" in line:
+                since.append(line["train_loss"])
+            if "dev_loss" in line:
+                found.append(line | {"train_loss": sum(since) / len(since) if since else float("nan")})
+                since = []
+    return found
+
+
+def _thinned(losses: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """At most a dozen lines, evenly spread, the last among them, and the best."""
+    every = -(-len(losses) // _MOST_LOSS_LINES)
+    best = min(losses, key=lambda line: line["dev_loss"])
+    return [line for place, line in enumerate(reversed(losses)) if place % every == 0 or line is best][::-1]
+
+
+# ---- what the template shows ----
+
+
+def _is_artificial(source: Mapping[str, Any]) -> bool:
+    return str(source.get("at", "")).startswith("grammar:")
+
+
+def _notices(values: Mapping[str, Any]) -> list[str]:
+    """Text of the built-in grammar is labelled wherever it was used."""
+    from firstwords.corpus.grammar import ARTIFICIAL_NOTICE
+
+    artificial = [name for name, source in values["corpus"]["sources"].items() if _is_artificial(source)]
+    return [f"{', '.join(artificial)}: {ARTIFICIAL_NOTICE}"] if artificial else []
+
+
+def _mixing(corpus: Mapping[str, Any]) -> str:
+    weights = {facts["weight"] for facts in corpus["sources"].values()}
+    shares = "in equal shares" if len(weights) == 1 else "by their weights"
+    if corpus["mix"] == "chunks":
+        return f"{shares}, source after source in raw chunks of {corpus['chunk_bytes']:,} bytes"
+    chosen = "drawn by the seed" if corpus["order"] == "shuffled" else "the first of each source"
+    return f"{shares}, source after source by whole documents ({corpus['train']['documents']:,}), {chosen}"
+
+
+def _source(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    # A path on the machine that trained tells a reader nothing: files are known by their checksums.
+    origin: str = facts["origin"]
+    local = bool(facts["files"]) and "://" not in origin and "hub:" not in origin
+    return {
+        "name": name,
+        "bytes": facts["train"]["bytes"],
+        "license": facts["license"],
+        "origin": "a local file or folder, checksums below" if local else origin,
+        "files": facts["files"],
+    }
+
+
+def _machine(device: str, environment: Mapping[str, Any]) -> str:
+    if device == "cuda":
+        return f"one {environment['cuda']}"
+    return f"{device} with {environment['threads']} threads ({environment['machine']})"
+
+
+def _result_view(result: _Result) -> dict[str, Any]:
+    values = result.values
+    phenomena = sorted(values["phenomena"].items(), key=lambda item: -item[1]["accuracy"])
+    paradigms = list(values["paradigms"].items())
+    # Where there are few phenomena none is called both strong and weak.
+    named = min(_NAMED_BESIDE, max(1, len(phenomena) // 2))
+    above = sum(accuracy["low"] > _CHANCE for _, accuracy in paradigms)
+    below = sum(accuracy["high"] < _CHANCE for _, accuracy in paradigms)
+    return {
+        "title": result.title,
+        "protocol": result.protocol,
+        "statement": values["statement"],
+        "counts": values["counts"],
+        "floor": values["floors"]["random"],
+        "notes": values["notes"],
+        "intervals": values["intervals"].items(),
+        "sha256": values["data"]["sha256"],
+        "overall": values["overall"],
+        "phenomena": phenomena,
+        "paradigms": paradigms,
+        "strongest": phenomena[:named],
+        "weakest": phenomena[::-1][:named],
+        "above": above,
+        "below": below,
+        "at_chance": len(paradigms) - above - below,
+        "untrained": result.untrained,
+    }
+
+
+def _limitations(values: Mapping[str, Any], tokenizer: Mapping[str, Any], results: Sequence[_Result]) -> list[str]:
+    found = []
+    for result in results:
+        weak = [name for name, accuracy in result.values["phenomena"].items() if accuracy["low"] <= _CHANCE]
+        if weak:
+            found.append(
+                f"On {result.title} (protocol {result.protocol}) it is not above chance in: "
+                f"{', '.join(name.replace('_', ' ') for name in weak)}."
+            )
+    if tokenizer["unencodable_bytes"]:
+        found.append(
+            f"{tokenizer['unencodable_bytes']} of the 256 bytes are in no token: characters that need them vanish "
+            "from what it reads."
+        )
+    if set(values["tokenizer"]["normalizer"]) & {"lowercase"}:
+        found.append("It reads and writes lower case only.")
+    context, positions = values["tokens"]["context"], values["model"]["positions"]
+    if context < positions:
+        found.append(
+            f"It never trained on more than {context} tokens at a time, though its configuration declares {positions} "
+            "positions."
+        )
+    if not values["tokens"]["add-bos"]:
+        found.append("No text began with a beginning-of-sequence token in training: it does not know how texts start.")
+    return found
+
+
+def _percent(accuracy: Mapping[str, Any]) -> str:
+    return f"{100 * accuracy['accuracy']:.1f}%"
+
+
+def _interval(accuracy: Mapping[str, Any]) -> str:
+    return f"{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}"
+
+
+_FILTERS: dict[str, Callable[..., str]] = {
+    "count": lambda number: f"{number:,.0f}",
+    "percent": _percent,
+    "interval": _interval,
+    "bare_percent": lambda share: f"{100 * share:g}%",
+    "loss": lambda value: f"{value:.3f}",
+    "plain": lambda number: f"{number:g}",
+    "code": lambda text: f"`{text}`",
+    "words": lambda name: name.replace("_", " "),
+    "duration": duration,
+}

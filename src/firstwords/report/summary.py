@@ -1,0 +1,308 @@
+"""What a run made, read from its folder: the facts that `show`, `runs` and the end of a run print."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firstwords.report.terminal import duration
+from firstwords.run import RunFolder
+
+_STAGES = ("corpus", "tokenizer", "tokens", "training", "evaluation", "export")
+_UNTRAINED = "untrained."
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Share of minimal pairs judged right (0 to 1) with its 95% interval."""
+
+    share: float
+    low: float
+    high: float
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One suite under one protocol."""
+
+    overall: Accuracy
+    phenomena: dict[str, Accuracy]
+    overall_is: str
+    """`mean of 67 paradigms` or `all pairs pooled`, as the protocol says."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevLossLine:
+    """The dev loss after a step, as metrics.jsonl has it: nats a token, the cards' unit, bits a byte."""
+
+    step: int
+    epoch: float
+    dev_loss: float
+    dev_loss_batch_means: float
+    dev_bits_per_byte: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """All that one run says of itself; what it has not made yet is None or empty."""
+
+    name: str
+    path: str
+    state: str
+    recipe: dict[str, Any]
+    seconds: dict[str, float]
+    """Time that each finished stage took."""
+    corpus: dict[str, Any] | None
+    tokenizer: dict[str, Any] | None
+    tokens: dict[str, Any] | None
+    training: dict[str, Any] | None
+    dev_losses: list[DevLossLine]
+    evaluations: dict[str, Evaluation]
+    """By `<suite>.<protocol>`; the untrained control's have `untrained.` before it."""
+    model: str | None
+    """The Hugging Face folder."""
+
+
+def summarize(run: RunFolder) -> RunSummary:
+    """Read a run's folder, finished or not."""
+    marks = {stage: run.mark(stage) for stage in _STAGES}
+    facts = {stage: mark.facts if mark else None for stage, mark in marks.items()}
+    exported = run.stage("model")
+    return RunSummary(
+        name=run.name,
+        path=str(run.path),
+        state=state_of(run),
+        recipe=_recipe(run),
+        seconds={stage: mark.seconds for stage, mark in marks.items() if mark},
+        corpus=facts["corpus"],
+        tokenizer=facts["tokenizer"],
+        tokens=facts["tokens"],
+        training=facts["training"],
+        dev_losses=_dev_losses(run),
+        evaluations=_evaluations(run),
+        model=str(exported) if facts["export"] is not None and exported.is_dir() else None,
+    )
+
+
+def state_of(run: RunFolder) -> str:
+    """`complete`, `training: step 350, epoch 0.5 of 5`, `done: corpus, tokenizer`; and who is writing it now."""
+    done = [stage for stage in _STAGES if run.mark(stage) is not None]
+    if len(done) == len(_STAGES):
+        state = "complete"
+    else:
+        last = _last_metrics(run)
+        if last is not None and "training" not in done:
+            epochs = _recipe(run).get("training", {}).get("epochs", 0)
+            state = f"training: step {last['step']:,}, epoch {last['epoch']:.2f} of {epochs:g}"
+        else:
+            state = "done: " + (", ".join(done) or "nothing yet")
+    writer = _writer(run)
+    return f"{state} (being written by {writer})" if writer else state
+
+
+def facts_table(runs: Sequence[RunSummary]) -> list[list[str]]:
+    """The cards' comparison table: a row a fact, a column a run, and the names of the runs on top."""
+    rows = [["", *(run.name for run in runs)]]
+    for label, fact in _FACTS:
+        cells = [_or_dash(fact, run) for run in runs]
+        if any(cell != "-" for cell in cells):
+            rows.append([label, *cells])
+    return rows
+
+
+def accuracy_tables(runs: Sequence[RunSummary]) -> dict[str, list[list[str]]]:
+    """For each `<suite>.<protocol>`: overall and phenomena in percent with 95% intervals, runs side by side."""
+    names = dict.fromkeys(name.removeprefix(_UNTRAINED) for run in runs for name in run.evaluations)
+    return {name: _accuracy_table(name, runs) for name in names}
+
+
+def _accuracy_table(name: str, runs: Sequence[RunSummary]) -> list[list[str]]:
+    columns: list[tuple[str, Evaluation]] = []
+    for run in runs:
+        if name in run.evaluations:
+            columns.append((run.name, run.evaluations[name]))
+        if _UNTRAINED + name in run.evaluations:
+            title = "untrained" if len(runs) == 1 else f"{run.name} untrained"
+            columns.append((title, run.evaluations[_UNTRAINED + name]))
+    phenomena = dict.fromkeys(phenomenon for _, found in columns for phenomenon in found.phenomena)
+    rows = [["", "pairs", *(title for title, _ in columns)]]
+    lines: list[tuple[str, list[Accuracy | None]]] = [
+        (phenomenon.replace("_", " "), [found.phenomena.get(phenomenon) for _, found in columns])
+        for phenomenon in phenomena
+    ]
+    lines.append((f"overall ({columns[0][1].overall_is})", [found.overall for _, found in columns]))
+    for label, cells in lines:
+        pairs = next(cell.pairs for cell in cells if cell is not None)
+        rows.append([label, f"{pairs:,}", *(_percent(cell) if cell else "-" for cell in cells)])
+    return rows
+
+
+def _percent(accuracy: Accuracy) -> str:
+    return f"{100 * accuracy.share:5.1f} [{100 * accuracy.low:.1f} {100 * accuracy.high:.1f}]"
+
+
+def _or_dash(fact: Callable[[RunSummary], str], run: RunSummary) -> str:
+    """A fact's words, or a dash where the run has not made what it tells of."""
+    try:
+        return fact(run)
+    except (KeyError, TypeError, IndexError):
+        return "-"
+
+
+def _architecture(run: RunSummary) -> str:
+    model = run.recipe["model"]
+    return f"LLaMA {model['hidden']} x {model['layers']}, {model['heads']} heads, {model['intermediate']:,} wide"
+
+
+def _tokenizer(run: RunSummary) -> str:
+    facts = run.tokenizer or {}
+    return f"BPE {facts['vocabulary']:,} + {len(facts['special_tokens'])}, {facts['tokens_per_word']:.2f} tokens a word"
+
+
+def _text(facts: dict[str, Any] | None, part: str) -> str:
+    found = (facts or {})[part]
+    return f"{found['bytes']:,} bytes, {found['words']:,} words"
+
+
+def _training(run: RunSummary) -> dict[str, Any]:
+    return run.training or {}
+
+
+def _settings(run: RunSummary) -> dict[str, Any]:
+    settings: dict[str, Any] = run.recipe["training"]
+    return settings
+
+
+def _schedule(run: RunSummary) -> str:
+    settings = _settings(run)
+    return f"{settings['peak-lr']:g}, {settings['schedule']}, {settings['warmup-steps']:,} steps warm-up"
+
+
+def _loss(line: DevLossLine) -> str:
+    return f"{line.dev_loss:.3f} / {line.dev_loss_batch_means:.3f} / {line.dev_bits_per_byte:.3f}"
+
+
+def _best(run: RunSummary) -> str:
+    best = min(run.dev_losses, key=lambda line: line.dev_loss, default=None)
+    return "-" if best is None else f"{_loss(best)} at step {best.step:,}"
+
+
+_FACTS: tuple[tuple[str, Callable[[RunSummary], str]], ...] = (
+    ("state", lambda run: run.state),
+    ("seed", lambda run: str(run.recipe["seed"])),
+    ("architecture", _architecture),
+    ("parameters", lambda run: f"{_training(run)['parameters']:,}"),
+    ("positions", lambda run: f"{run.recipe['model']['positions']:,}"),
+    ("training text", lambda run: _text(run.corpus, "train")),
+    ("dev text", lambda run: _text(run.corpus, "dev")),
+    ("sources", lambda run: ", ".join(run.recipe["corpus"]["sources"])),
+    ("tokenizer", _tokenizer),
+    ("training tokens", lambda run: f"{(run.tokens or {})['train']['tokens']:,}"),
+    ("learning rate", _schedule),
+    ("batch x accumulation", lambda run: f"{_settings(run)['batch-size']} x {_settings(run)['accumulation']}"),
+    ("context", lambda run: f"{run.recipe['tokens']['context']} ({run.recipe['tokens']['examples']})"),
+    ("epochs", lambda run: f"{_settings(run)['epochs']:g}"),
+    ("steps", lambda run: f"{_training(run)['steps']:,}"),
+    ("words seen", lambda run: f"{_training(run)['words_seen']:,}"),
+    ("device, precision", lambda run: f"{_training(run)['device']}, {_training(run)['precision']}"),
+    ("training time", lambda run: duration(_training(run)["seconds"])),
+    ("tokens a second", lambda run: f"{_training(run)['tokens'] / _training(run)['seconds']:,.0f}"),
+    ("peak memory", lambda run: f"{_training(run)['peak_memory_bytes'] / 2**20:,.0f} MiB"),
+    ("last training loss", lambda run: f"{_training(run)['last_train_loss']:.3f}"),
+    ("last dev loss *", lambda run: _loss(run.dev_losses[-1])),
+    ("best dev loss *", _best),
+    ("model and card", lambda run: run.model or "-"),
+)
+
+LOSS_LEGEND = "* nats a token / the cards' unit (mean of batch means) / bits a byte"
+
+
+def _recipe(run: RunFolder) -> dict[str, Any]:
+    try:
+        return tomllib.loads((run.path / "recipe.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _dev_losses(run: RunFolder) -> list[DevLossLine]:
+    names = DevLossLine.__slots__
+    found = []
+    for line in _metrics_lines(run):
+        if '"dev_loss"' in line:
+            values = json.loads(line)
+            found.append(DevLossLine(**{name: values[name] for name in names}))
+    return found
+
+
+def _last_metrics(run: RunFolder) -> dict[str, Any] | None:
+    lines = _metrics_lines(run)
+    return json.loads(lines[-1]) if lines else None
+
+
+def _metrics_lines(run: RunFolder) -> list[str]:
+    """Whole lines of metrics.jsonl; a run at work may just be writing the last one."""
+    try:
+        text = (run.stage("training") / "metrics.jsonl").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _evaluations(run: RunFolder) -> dict[str, Evaluation]:
+    """Results that the run itself marks as done."""
+    found = {}
+    for mark in sorted((run.path / "done").glob("evaluation.*.json")):
+        name = mark.name.removeprefix("evaluation.").removesuffix(".json")
+        path = run.stage("evaluation") / f"{name}.json"
+        if path.is_file():
+            found[name] = _evaluation(json.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
+def _evaluation(values: dict[str, Any]) -> Evaluation:
+    paradigms = values["settings"]["overall"] == "paradigms"
+    return Evaluation(
+        _accuracy(values["overall"]),
+        {name: _accuracy(part) for name, part in values["phenomena"].items()},
+        f"mean of {len(values['paradigms'])} paradigms" if paradigms else "all pairs pooled",
+    )
+
+
+def _accuracy(values: dict[str, Any]) -> Accuracy:
+    return Accuracy(values["accuracy"], values["low"], values["high"], values["pairs"])
+
+
+def _writer(run: RunFolder) -> str | None:
+    """The process that writes the run now, if it is alive; a killed one leaves its name behind."""
+    try:
+        owner = (run.path / ".owner").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    match = re.fullmatch(r"process (\d+) on (.*)", owner)
+    if match and match[2] == platform.node() and not _alive(int(match[1])):
+        return None
+    return owner
+
+
+def _alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def model_card(run: RunSummary) -> Path | None:
+    """The model card, where there is one."""
+    card = Path(run.model) / "README.md" if run.model else None
+    return card if card is not None and card.is_file() else None

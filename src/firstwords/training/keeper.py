@@ -1,0 +1,86 @@
+"""What is kept of a training run, and when: states to go on from, the best and the last model, models by words seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.optim import Optimizer
+
+from firstwords.model.llama import Llama
+from firstwords.recipe import TrainingSettings
+from firstwords.training.checkpoints import Progress, load_checkpoint, save_checkpoint, save_state, saved_states
+from firstwords.training.schedule import checkpoint_name, checkpoints_due
+from firstwords.training.trackers import write_losses
+
+
+class Keeper:
+    """Saves into a training folder: `state/` by time, `checkpoints/` by what a model is kept for."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: TrainingSettings,
+        model: Llama,
+        optimizer: Optimizer,
+        scaler: torch.amp.GradScaler,
+        on_checkpoint: Callable[[Path], None],
+    ) -> None:
+        """on_checkpoint: told of every model kept at a count of words seen."""
+        self.states = folder / "state"
+        self._folder, self._settings = folder, settings
+        self._model, self._optimizer, self._scaler = model, optimizer, scaler
+        self._on_checkpoint = on_checkpoint
+        self._last_save = time.monotonic()
+
+    def resume(self) -> Progress:
+        """Load the newest state; where there is none, keep the untrained model and begin at step 0."""
+        states = saved_states(self.states)
+        if not states:
+            begin = Progress(0, 0)
+            save_checkpoint(self._checkpoint("untrained"), self._model, begin)
+            return begin
+        progress = load_checkpoint(states[-1], self._model, self._optimizer)
+        if progress.scaler:
+            self._scaler.load_state_dict(progress.scaler)
+        return progress
+
+    def keep_best(self, progress: Progress, dev_loss: float) -> Progress:
+        """Keep the model if no dev loss was lower; returns the progress that knows it."""
+        if progress.best_dev_loss is not None and dev_loss >= progress.best_dev_loss:
+            return progress
+        progress = replace(progress, best_dev_loss=dev_loss)
+        save_checkpoint(self._checkpoint("best"), self._model, progress)
+        return progress
+
+    def keep_at_words(self, words_before: int, progress: Progress) -> None:
+        """Keep the model for every count of words that the last step has passed."""
+        for words in checkpoints_due(words_before, progress.words_seen, self._settings):
+            folder = self._checkpoint(checkpoint_name(words))
+            save_checkpoint(folder, self._model, progress)
+            self._on_checkpoint(folder)
+
+    def keep_last(self, progress: Progress) -> None:
+        """Keep the model after the last step."""
+        save_checkpoint(self._checkpoint("last"), self._model, progress)
+        self._write_losses()
+
+    def state_is_due(self) -> bool:
+        """Whether the time between saves of the state is over."""
+        return time.monotonic() - self._last_save > 60 * self._settings.resume_minutes
+
+    def save_state(self, progress: Progress) -> None:
+        """Save everything that the next step depends on. The metrics of all steps must be on disk before."""
+        progress = replace(progress, scaler=self._scaler.state_dict() or None)
+        save_state(self.states, self._model, self._optimizer, progress)
+        self._write_losses()
+        self._last_save = time.monotonic()
+
+    def _checkpoint(self, name: str) -> Path:
+        return self._folder / "checkpoints" / name
+
+    def _write_losses(self) -> None:
+        write_losses(self._folder / "metrics.jsonl", self._folder / "losses.csv", self._settings.log_every_steps)

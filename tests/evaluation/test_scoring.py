@@ -1,0 +1,165 @@
+"""Scores are those of the plain formula, however sentences are batched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firstwords.errors import FirstwordsError
+from firstwords.evaluation.prefixes import hidden_of_nodes, prefix_batches
+from firstwords.evaluation.scoring import sentence_log_probs, token_log_probs
+from firstwords.model.hub import save_folder
+from firstwords.model.llama import Layout, Llama
+from firstwords.recipe import ModelSettings
+from firstwords.tokens.tokenizer import Vocabulary
+
+VOCABULARY = 50
+SHAPES = {
+    "plain": ModelSettings(hidden=32, layers=2, heads=2, intermediate=48, positions=40, init_std=0.3),
+    "grouped, tied": ModelSettings(
+        hidden=48, layers=2, heads=4, kv_heads=2, intermediate=64, positions=40, tied_embeddings=True, dropout=0.5
+    ),
+}
+
+
+@pytest.fixture(params=SHAPES)
+def model(request: pytest.FixtureRequest) -> Llama:
+    return Llama(SHAPES[request.param], VOCABULARY, seed=3)
+
+
+def random_sequences(count: int, seed: int, alphabet: int = 4) -> list[list[int]]:
+    """Sentences of few different tokens: many begin alike, some are the same, some the beginning of others."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(1, 1 + alphabet, rng.integers(2, 30)).tolist() for _ in range(count)]
+
+
+def one_by_one(model: Llama, ids: list[int]) -> list[float]:
+    """The formula, one sentence at a time, over all logits, without dropout."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        log_probs_TV = model(torch.tensor(ids), Layout.of([len(ids)])).double().log_softmax(dim=1)
+    model.train(was_training)
+    return [log_probs_TV[place, token].item() for place, token in enumerate(ids[1:])]
+
+
+def test_scores_are_those_of_the_plain_formula(model: Llama) -> None:
+    sequences = random_sequences(150, seed=0)
+    expected = [one_by_one(model, ids) for ids in sequences]
+    assert model.training, "dropout is on in the caller's model"
+    for tokens, reference in zip(token_log_probs(model, sequences), expected, strict=True):
+        np.testing.assert_allclose(tokens, reference, atol=1e-5)
+    assert model.training, "and is so afterwards"
+    sums = sentence_log_probs(model, sequences)
+    assert sums.dtype == np.float64
+    np.testing.assert_allclose(sums, [sum(reference) for reference in expected], atol=1e-4)
+    np.testing.assert_allclose(sentence_log_probs(model, sequences, mean=True), list(map(np.mean, expected)), atol=1e-5)
+
+
+@pytest.mark.parametrize("nodes", [1, 7, 100, 10_000])
+def test_batch_size_does_not_matter(model: Llama, nodes: int) -> None:
+    sequences = random_sequences(120, seed=1)
+    expected = token_log_probs(model, sequences)
+    for tokens, reference in zip(token_log_probs(model, sequences, nodes=nodes), expected, strict=True):
+        np.testing.assert_allclose(tokens, reference, atol=1e-5)
+
+
+def test_logits_are_made_in_pieces(monkeypatch: pytest.MonkeyPatch, model: Llama) -> None:
+    sequences = random_sequences(100, seed=2)
+    expected = sentence_log_probs(model, sequences)
+    monkeypatch.setattr("firstwords.evaluation.scoring._CPU_LOGITS", 1)
+    np.testing.assert_allclose(sentence_log_probs(model, sequences), expected, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=9).map(tuple), min_size=1, max_size=40, unique=True),
+    st.integers(1, 60),
+)
+def test_a_batch_has_each_beginning_once_and_predicts_every_token(sequences: list[tuple[int, ...]], nodes: int) -> None:
+    met: list[int] = []
+    for batch in prefix_batches(sequences, nodes):
+        chosen = [sequences[number] for number in batch.sequences]
+        assert len(batch.ids_N) == len({ids[:end] for ids in chosen for end in range(1, len(ids))})
+        assert batch.ids_N[batch.nodes_M].tolist() == [token for ids in chosen for token in ids[:-1]]
+        assert batch.targets_M.tolist() == [token for ids in chosen for token in ids[1:]]
+        assert batch.nodes_M[batch.pick_N].tolist() == list(range(len(batch.ids_N)))
+        met += batch.sequences.tolist()
+    assert sorted(met) == list(range(len(sequences)))
+
+
+def test_sharing_leaves_no_trace_in_the_model(model: Llama) -> None:
+    ids = torch.tensor([1, 2, 3])
+    model.eval()
+    before = model(ids, Layout.of([3]))
+    for batch in prefix_batches([(1, 2, 3), (1, 2, 4)], 100):
+        assert len(hidden_of_nodes(model, batch)) == 2
+    assert torch.equal(model(ids, Layout.of([3])), before)
+
+
+def test_scores_are_float32s_even_under_autocast(model: Llama) -> None:
+    sequences = random_sequences(30, seed=4)
+    expected = sentence_log_probs(model, sequences)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert sentence_log_probs(model, sequences).tolist() == expected.tolist()
+
+
+def test_equal_to_transformers(vocabulary: Vocabulary, tokenizer_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = Llama(SHAPES["plain"], vocabulary.size, seed=5)
+    save_folder(model, vocabulary, tokenizer_folder, tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    sequences = vocabulary.encode(["The cat sleeps near the tree.", "The cat sleep near the tree.", "Some dogs run."])
+    for ids, score in zip(sequences, sentence_log_probs(model, sequences), strict=True):
+        with torch.no_grad():
+            loss = theirs(torch.tensor([ids]), labels=torch.tensor([ids])).loss.item()
+        assert score == pytest.approx(-loss * (len(ids) - 1), abs=1e-4)
+
+
+def test_equal_sentences_score_equal_and_are_scored_once(model: Llama) -> None:
+    told: list[tuple[int, int]] = []
+    scores = sentence_log_probs(model, [[1, 2, 3], [1, 2, 4], [1, 2, 3]], progress=lambda *done: told.append(done))
+    assert scores[0] == scores[2] != scores[1]
+    assert told[-1] == (2, 2)
+
+
+def test_a_model_of_nans_gets_no_score(model: Llama) -> None:
+    with torch.no_grad():
+        model.norm.weight[0] = torch.nan
+    with pytest.raises(FirstwordsError, match="not finite") as caught:
+        sentence_log_probs(model, [[1, 2], [1, 3]], describe=lambda number: f"sentence number {number}")
+    assert caught.value.exit_code == 3
+    assert caught.value.where == "sentence number 0"
+
+
+def test_one_broken_embedding_spoils_the_sentences_that_have_it_and_no_other(model: Llama) -> None:
+    if model.shape.tied_embeddings:
+        pytest.skip("a broken row of tied embeddings spoils all logits")
+    with torch.no_grad():
+        model.embedding.weight[9] = torch.inf
+    with pytest.raises(FirstwordsError) as caught:
+        sentence_log_probs(model, [[4, 2, 3], [1, 9, 3], [2, 9]])
+    assert caught.value.where == "sequence 1", "where it is only predicted it does no harm"
+
+
+def test_a_sentence_longer_than_the_context_is_refused_not_cut(model: Llama) -> None:
+    positions = model.shape.positions
+    assert np.isfinite(sentence_log_probs(model, [[1] * (positions + 1)])).all(), "the last token is only predicted"
+    with pytest.raises(FirstwordsError, match="context is too short") as caught:
+        sentence_log_probs(model, [[1, 2], [1] * (positions + 2)], describe="number {}".format)
+    assert (caught.value.where, caught.value.exit_code) == ("number 1", 2)
+
+
+def test_half_precision_weights_are_refused(model: Llama) -> None:
+    with pytest.raises(FirstwordsError, match="float32"):
+        token_log_probs(model.half(), [[1, 2]])
+
+
+def test_nothing_to_score_is_nothing(model: Llama) -> None:
+    assert token_log_probs(model, []) == []

@@ -1,0 +1,91 @@
+"""What a model and a training step cost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firstwords.model.cost import ModelCost, training_flops_per_token, training_memory_bytes
+from firstwords.model.llama import Llama
+from firstwords.recipe import ModelSettings, Recipe
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    heads=st.integers(1, 4),
+    share=st.integers(1, 2),
+    head=st.sampled_from((2, 4, 8)),
+    layers=st.integers(1, 3),
+    intermediate=st.integers(1, 40),
+    vocabulary=st.integers(3, 90),
+    tied=st.booleans(),
+)
+def test_parameters_are_those_of_the_model(
+    heads: int, share: int, head: int, layers: int, intermediate: int, vocabulary: int, tied: bool
+) -> None:
+    shape = ModelSettings(
+        hidden=heads * share * head,
+        heads=heads * share,
+        kv_heads=heads,
+        layers=layers,
+        intermediate=intermediate,
+        tied_embeddings=tied,
+    )
+    model = Llama(shape, vocabulary)
+    cost = ModelCost.of(shape, vocabulary)
+    assert cost.parameters == sum(weight.numel() for weight in model.parameters())
+    used_in_products = {id(w): w.numel() for name, w in model.named_parameters() if w.dim() == 2 and "emb" not in name}
+    assert cost.matrix_parameters == sum(used_in_products.values()) + vocabulary * shape.hidden
+
+
+def test_parameters_of_the_cards() -> None:
+    # transformers' own counts of LlamaForCausalLM in these shapes.
+    assert ModelCost.of(Recipe.load("model-a").model, 16_002).parameters == 26_450_304
+    assert ModelCost.of(Recipe.load("model-b").model, 32_002).parameters == 66_333_184
+
+
+def test_transformers_counts_the_same() -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = Recipe.load("model-a").model
+    config = LlamaConfig(
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.intermediate,
+        vocab_size=16_002,
+        tie_word_embeddings=False,
+    )
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    assert model.num_parameters() == ModelCost.of(shape, 16_002).parameters
+
+
+def test_flops_are_six_a_weight_and_grow_with_the_context() -> None:
+    shape = Recipe.load("model-a").model
+    matrices = ModelCost.of(shape, 16_002).matrix_parameters
+    assert training_flops_per_token(shape, 16_002, 0) == 6 * matrices
+    assert training_flops_per_token(shape, 16_002, 512) > training_flops_per_token(shape, 16_002, 64)
+
+
+MEASURED = (
+    # recipe, vocabulary, tokens of a sequence, half, gradient checkpointing, MB above those of the bare process
+    ("model-a", 16_002, 64, True, False, 2_318),
+    ("model-a", 16_002, 512, True, False, 2_740),
+    ("model-a", 16_002, 512, True, True, 1_760),
+    ("model-a", 16_002, 512, False, False, 3_206),
+    ("model-b", 32_002, 128, True, False, 4_095),
+    ("model-b", 32_002, 512, True, False, 4_656),
+)
+"""Peaks of two steps of two micro-batches of 4,096 tokens on a CPU, Linux with glibc, PyTorch 2.13."""
+
+
+@pytest.mark.parametrize(("name", "vocabulary", "context", "half", "checkpointing", "measured_mb"), MEASURED)
+def test_memory_is_near_what_was_measured(
+    name: str, vocabulary: int, context: int, half: bool, checkpointing: bool, measured_mb: int
+) -> None:
+    shape = Recipe.load(name).model
+    needed = training_memory_bytes(shape, vocabulary, 4_096, half=half, checkpointing=checkpointing, context=context)
+    assert needed / 1e6 == pytest.approx(measured_mb, rel=0.1)
