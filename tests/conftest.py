@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from firstwords.recipe import TokenizerSettings, TokenSettings
+from firstwords.settings import TokenizerSettings, TokenSettings
 from firstwords.tokens.tokenizer import Vocabulary, learn_tokenizer
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "firstwords"
 
 # A room may import those before it, never those after it.
 ORDER = [
-    "errors", "budget", "recipe", "run", "reporter", "data", "corpus", "identity", "tokens", "model", "training",
+    "errors", "budget", "settings", "recipe", "run", "reporter", "data", "corpus", "identity", "tokens", "model", "training",
     "evaluation", "report", "pipeline", "launch", "__init__", "cli", "__main__",
 ]  # fmt: skip
 KNOWN_ENTANGLED = {("tokens", "model")}

@@ -23,7 +23,7 @@ from firstwords.corpus.mixing import make_corpus
 from firstwords.corpus.shares import quotas, say_amount
 from firstwords.corpus.sources import ResolvedSource, resolve_sources
 from firstwords.errors import FirstwordsError
-from firstwords.recipe import CorpusSettings
+from firstwords.settings import CorpusSettings
 
 CARD_A_SHA256 = "9ce10477c1bc5c4c96e2caf7051ca54382a1750861a370f426f92938aa317280"
 Texts = dict[str, list[str]]

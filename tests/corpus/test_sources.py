@@ -24,7 +24,7 @@ from firstwords.corpus import reading
 from firstwords.corpus.sources import Document, ResolvedSource, read_chunks, read_documents, resolve_sources
 from firstwords.data.download import Patience
 from firstwords.errors import FirstwordsError
-from firstwords.recipe import CorpusSettings, SourceSettings
+from firstwords.settings import CorpusSettings, SourceSettings
 
 QUICK = Patience(tries=2, delay_seconds=0.01, silence_seconds=5.0)
 

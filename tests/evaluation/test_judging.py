@@ -19,7 +19,7 @@ from firstwords.evaluation.pairs import MinimalPair, Suite, load_suite
 from firstwords.evaluation.protocols import PROTOCOLS, find_protocol
 from firstwords.evaluation.scoring import sentence_log_probs
 from firstwords.model.llama import Llama
-from firstwords.recipe import ModelSettings
+from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
 
 SHAPE = ModelSettings(hidden=32, layers=2, heads=2, intermediate=48, positions=128, init_std=0.2)

@@ -15,7 +15,7 @@ from firstwords.evaluation.prefixes import hidden_of_nodes, prefix_batches
 from firstwords.evaluation.scoring import sentence_log_probs, token_log_probs
 from firstwords.model.hub import save_folder
 from firstwords.model.llama import Layout, Llama
-from firstwords.recipe import ModelSettings
+from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
 
 VOCABULARY = 50

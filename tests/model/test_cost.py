@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from firstwords.model.cost import ModelCost, training_flops_per_token, training_memory_bytes
 from firstwords.model.llama import Llama
-from firstwords.recipe import ModelSettings, Recipe
+from firstwords.recipe import Recipe
+from firstwords.settings import ModelSettings
 
 
 @settings(max_examples=25, deadline=None)

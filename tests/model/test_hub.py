@@ -11,7 +11,7 @@ import torch
 from firstwords.errors import FirstwordsError
 from firstwords.model.hub import load_folder, save_folder
 from firstwords.model.llama import Layout, Llama
-from firstwords.recipe import ModelSettings
+from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
 
 SHAPES = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from firstwords.model.llama import Layout, Llama
-from firstwords.recipe import ModelSettings
+from firstwords.settings import ModelSettings
 
 SHAPE = ModelSettings(hidden=32, layers=2, heads=4, kv_heads=2, intermediate=48, positions=400)
 LENGTHS = [300, 290, 17, 16, 9, 3, 1, 1]

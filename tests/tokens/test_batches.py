@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from firstwords.model.llama import Llama
 from firstwords.model.loss import IGNORE, summed_cross_entropy
-from firstwords.recipe import ModelSettings, TokenSettings, TrainingSettings
 from firstwords.run import atomic_write_json
+from firstwords.settings import ModelSettings, TokenSettings, TrainingSettings
 from firstwords.tokens.batches import Batches, StepBatch, flat_batches
 from firstwords.tokens.encoding import TokenFile
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from firstwords.errors import FirstwordsError
-from firstwords.recipe import Recipe, TokenSettings
+from firstwords.recipe import Recipe
+from firstwords.settings import TokenSettings
 from firstwords.tokens.encoding import TokenFile, encode_corpus
 from firstwords.tokens.tokenizer import Vocabulary
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firstwords.errors import FirstwordsError
-from firstwords.recipe import Recipe, TokenizerSettings, TokenSettings
+from firstwords.recipe import Recipe
+from firstwords.settings import TokenizerSettings, TokenSettings
 from firstwords.tokens.tokenizer import Vocabulary, learn_tokenizer, unencodable_bytes
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firstwords.recipe import Recipe, TokenSettings
+from firstwords.recipe import Recipe
+from firstwords.settings import TokenSettings
 from firstwords.tokens.encoding import encode_corpus
 from firstwords.tokens.tokenizer import Vocabulary
 from tests.conftest import TEXT

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firstwords.recipe import TrainingSettings
+from firstwords.settings import TrainingSettings
 from firstwords.training.schedule import checkpoint_words, checkpoints_due, learning_rate
 
 

@@ -11,7 +11,7 @@ from firstwords.corpus.corpus_files import TextWriter
 from firstwords.corpus.shares import quotas, short_chunks, sources_too_small
 from firstwords.corpus.sources import ResolvedSource, read_chunks
 from firstwords.errors import FirstwordsError
-from firstwords.recipe import CorpusSettings
+from firstwords.settings import CorpusSettings
 
 
 class _ChunkStream:

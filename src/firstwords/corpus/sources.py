@@ -18,8 +18,8 @@ from firstwords.corpus import reading
 from firstwords.data import catalogue, folders
 from firstwords.data.download import Patience, Say, download, file_name_of, hub_download
 from firstwords.errors import FirstwordsError, did_you_mean
-from firstwords.recipe import CorpusSettings, SourceSettings
 from firstwords.run import sha256_of
+from firstwords.settings import CorpusSettings, SourceSettings
 
 _SUFFIXES = (".train", ".train.txt", ".txt", ".jsonl")
 """How a source's file may be called under --data, the best first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firstwords.recipe import ModelSettings
+from firstwords.settings import ModelSettings
 
 _FLOAT = 4
 

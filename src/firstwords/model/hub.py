@@ -13,8 +13,8 @@ from torch import Tensor
 
 from firstwords.errors import FirstwordsError
 from firstwords.model.llama import Llama
-from firstwords.recipe import ModelSettings
 from firstwords.run import atomic_write_json
+from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from firstwords.recipe import ModelSettings
+from firstwords.settings import ModelSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from firstwords.errors import FirstwordsError
-from firstwords.recipe import TokenSettings, TrainingSettings
+from firstwords.settings import TokenSettings, TrainingSettings
 from firstwords.tokens.encoding import TokenFile
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from firstwords.errors import FirstwordsError
-from firstwords.recipe import TokenSettings
 from firstwords.run import atomic_write_json, sha256_of
+from firstwords.settings import TokenSettings
 from firstwords.tokens.tokenizer import Vocabulary, batched, read_lines
 
 _TEXTS_AT_ONCE = 1_000

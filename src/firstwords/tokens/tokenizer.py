@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from firstwords.errors import FirstwordsError
-from firstwords.recipe import TokenizerSettings, TokenSettings
 from firstwords.run import atomic_write_json, atomic_write_text
+from firstwords.settings import TokenizerSettings, TokenSettings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,7 +10,7 @@ import torch
 
 from firstwords.model.llama import Llama
 from firstwords.model.loss import target_log_probs
-from firstwords.recipe import TokenSettings
+from firstwords.settings import TokenSettings
 from firstwords.tokens.batches import TokenSequence, flat_batches
 from firstwords.tokens.encoding import TokenFile
 from firstwords.training.devices import Device

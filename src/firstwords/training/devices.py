@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from firstwords.errors import FirstwordsError
-from firstwords.recipe import TrainingSettings
+from firstwords.settings import TrainingSettings
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

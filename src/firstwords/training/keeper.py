@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from firstwords.model.llama import Llama
-from firstwords.recipe import TrainingSettings
+from firstwords.settings import TrainingSettings
 from firstwords.training.checkpoints import Progress, load_checkpoint, save_checkpoint, save_state, saved_states
 from firstwords.training.schedule import checkpoint_name, checkpoints_due
 from firstwords.training.trackers import write_losses

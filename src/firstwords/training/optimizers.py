@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from firstwords.model.llama import Llama
-from firstwords.recipe import TrainingSettings
+from firstwords.settings import TrainingSettings
 
 
 def make_optimizer(model: Llama, settings: TrainingSettings) -> Optimizer:

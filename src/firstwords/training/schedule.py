@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from firstwords.recipe import TrainingSettings
+from firstwords.settings import TrainingSettings
 
 
 def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:

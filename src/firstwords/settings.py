@@ -1,0 +1,229 @@
+"""Every setting, in groups: frozen, typed, named in TOML as in the code (with hyphens), told where it is defined."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from firstwords.budget import Budget
+
+BudgetField = Annotated[
+    Budget,
+    BeforeValidator(Budget.parse, json_schema_input_type=str),
+    PlainSerializer(lambda b: b.text, return_type=str),
+]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """Base of all groups of settings: frozen, unknown keys refused, hyphens in TOML."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class SourceSettings(Settings):
+    """A named origin of documents."""
+
+    at: str | None = None
+    """Where the text is: a path (file, folder, .gz, .zip, .jsonl), an http(s) address,
+    `hub:owner/repo[@revision]/file`, `grammar:<register>`, or nothing: then found by the source's name under --data, else
+    in the catalogue. `catalogue:<entry>` (as in `catalogue:babylm-2026/childes`) names another entry to download."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Share of the budget relative to the other sources."""
+    documents: Literal["blank-lines", "headings", "lines", "files"] = "blank-lines"
+    """What borders a document: blank lines, wiki headings (`= = = Title = = =`), nothing (whole lines are gathered to
+    `document-bytes`), or the file itself. A line of JSONL is always one document."""
+    document_bytes: Positive = 4096
+    """Size in bytes to which lines are gathered where documents = "lines"."""
+    rules: tuple[str, ...] = ()
+    """Names of cleaning rules, applied in this order."""
+    text_key: str = "text"
+    """Key of the text in JSONL."""
+    sha256: str | None = None
+    """Expected checksum of a downloaded file."""
+    license: str | None = None
+    """License of the text; the catalogue's where it knows the source."""
+
+
+class CorpusSettings(Settings):
+    """From sources to one training text and one dev text."""
+
+    sources: dict[str, SourceSettings] = Field(min_length=1)
+    """Sources by name; their order is the order of the round-robin."""
+    budget: BudgetField
+    """How much training text there may be; never exceeded."""
+    mix: Literal["documents", "chunks"] = "documents"
+    """Round-robin by whole documents, or by raw chunks of bytes (how the published cards were made; no cleaning)."""
+    chunk_bytes: Positive = 262_144
+    """Size of a raw chunk where mix = "chunks"."""
+    order: Literal["shuffled", "source"] = "shuffled"
+    """Which documents are taken: a random choice by the seed, or the first of each source."""
+    short_sources: Literal["error", "redistribute", "accept"] = "error"
+    """A source smaller than its share is an error, or others fill its lack, or the corpus just gets smaller."""
+    dev_budget: BudgetField | None = None
+    """Size of the dev text made of whole documents that the training text does not have."""
+    dev_file: str | None = None
+    """A dev text of its own: a path, or a file name found under --data."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.dev_budget is None) == (self.dev_file is None):
+            raise ValueError("give exactly one of dev-budget and dev-file")
+        if self.mix == "chunks" and self.budget.unit != "bytes":
+            raise ValueError('mix = "chunks" needs a budget in bytes')
+        if self.mix == "chunks" and self.dev_file is None:
+            raise ValueError('mix = "chunks" has no documents to hold out: give a dev-file')
+        if self.dev_budget is not None and self.dev_budget.unit != self.budget.unit:
+            raise ValueError("budget and dev-budget must both be in bytes or both in words")
+        return self
+
+
+class TokenizerSettings(Settings):
+    """A ByteLevel BPE learnt from the training text."""
+
+    vocabulary: Positive = 16_000
+    """Entries that BPE learns; the special tokens come on top."""
+    normalizer: tuple[Literal["nfc", "nfd", "nfkc", "lowercase", "strip"], ...] = ("nfc",)
+    """Steps applied to every text before it is cut into tokens."""
+    all_bytes: bool = True
+    """Start from all 256 bytes, so that any text can be encoded; the cards start from the bytes seen."""
+    prefix_space: bool = False
+    """Put a space before the first word of a text, so that it is the same token as elsewhere."""
+    min_frequency: Annotated[int, Field(ge=0)] = 2
+    """How often a pair must be seen to be merged."""
+    bos: str = "<s>"
+    """Token before the first of a document; may be the same as eos."""
+    eos: str = "</s>"
+    """Token after the last of a document."""
+    pad: str = "<pad>"
+    """Token that fills up; never a target."""
+
+
+class TokenSettings(Settings):
+    """From text to rows of token ids."""
+
+    examples: Literal["packed", "lines"] = "packed"
+    """Documents packed to rows of the context length, or one line of text as one example."""
+    context: Annotated[int, Field(ge=2)] = 512
+    """Tokens in a row, or the most in an example (longer lines are cut into pieces)."""
+    add_bos: bool = True
+    """Begin every document (or line) with BOS."""
+    add_eos: bool = True
+    """End every document (or line) with EOS."""
+    cross_documents: bool = False
+    """In packed rows, let a token attend to the documents before its own."""
+
+
+class ModelSettings(Settings):
+    """The shape of the LLaMA."""
+
+    hidden: Positive = 384
+    """Width of the residual stream."""
+    layers: Positive = 6
+    """Number of transformer blocks."""
+    heads: Positive = 6
+    """Query heads of each attention."""
+    kv_heads: Positive | None = None
+    """Key and value heads; as many as heads where not given."""
+    intermediate: Positive = 1_536
+    """Width of the SwiGLU feed-forward layer."""
+    positions: Positive = 512
+    """Longest context that the model declares."""
+    tied_embeddings: bool = False
+    """Use one matrix for input and output embeddings."""
+    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
+    """Base of the rotary position embedding."""
+    rms_norm_eps: Annotated[float, Field(gt=0)] = 1e-6
+    """Term that keeps RMSNorm finite."""
+    init_std: Annotated[float, Field(gt=0)] = 0.02
+    """Standard deviation of the initial weights."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the embeddings and on what each block adds to the residual stream."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hidden % self.heads or (self.hidden // self.heads) % 2:
+            raise ValueError("hidden must be heads times an even head size")
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError("heads must be a multiple of kv-heads")
+        return self
+
+
+class TrainingSettings(Settings):
+    """How the model is trained."""
+
+    epochs: Annotated[float, Field(gt=0)] = 5
+    """Passes over the training text."""
+    max_steps: Positive | None = None
+    """Stop after this many optimizer steps, whatever `epochs` says."""
+    batch_size: Positive = 16
+    """Rows (or lines) in a batch."""
+    accumulation: Positive = 1
+    """Batches in one optimizer step. How a step is cut for memory is the tool's choice and changes no result."""
+    peak_lr: Annotated[float, Field(gt=0)] = 3e-4
+    """Highest learning rate."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 200
+    """Steps of linear warm-up from 0."""
+    schedule: Literal["cosine", "linear", "constant-decay"] = "cosine"
+    """Course of the learning rate after the warm-up."""
+    decay_share: Fraction = 0.2
+    """Share of all steps in which `constant-decay` falls at the end."""
+    final_lr_share: Fraction = 0.0
+    """Learning rate at the last step as a share of the peak."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """AdamW: decay of the first moment."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """AdamW: decay of the second moment."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """AdamW: term that keeps the step finite."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW: decoupled decay of the matrices; norms are never decayed."""
+    decay_embeddings: bool = False
+    """Apply the weight decay to the embeddings too."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the gradient."""
+    loss_mean_over: Literal["targets", "tokens"] = "targets"
+    """What a step's summed loss is divided by: the tokens predicted, or (the cards) all tokens."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Type of the matrix products; weights stay float32. fp16 (with loss scaling) needs CUDA and is bf16 elsewhere."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Recompute activations to save memory; changes no result."""
+    eval_every_steps: Positive | None = None
+    """Steps between dev losses; at the end of each epoch where not given."""
+    log_every_steps: Positive = 25
+    """Steps between lines of losses.csv; metrics.jsonl has every step."""
+    checkpoint_words: Literal["none", "babylm"] | tuple[Positive, ...] = "none"
+    """Words seen at which a model is kept: BabyLM's 1-9M, 10-90M, 100-1000M, or a list."""
+    resume_minutes: Annotated[float, Field(gt=0)] = 5.0
+    """Minutes between saves of the whole state from which a killed run goes on."""
+    select: Literal["last", "best"] = "last"
+    """Which model is evaluated and exported: after the last step, or with the lowest dev loss."""
+
+
+class EvaluationSettings(Settings):
+    """What is measured."""
+
+    suites: tuple[str, ...] = ("blimp.firstwords",)
+    """`<suite>.<protocol>` each, as in `blimp.firstwords`, `blimp-fast.card`, `grammar.firstwords`."""
+    untrained_control: bool = False
+    """Score the initial weights too: they must be at chance."""
+
+
+class ExportSettings(Settings):
+    """What the Hugging Face folder says of itself."""
+
+    license: str = "mit"
+    """License of the weights, as a Hugging Face identifier."""
+    prompts: tuple[str, ...] = ("The researchers conducted an experiment to",)
+    """Beginnings for the samples on the model card."""
