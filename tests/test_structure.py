@@ -9,9 +9,26 @@ SOURCE = Path(__file__).parents[1] / "src" / "firstwords"
 
 # A room may import those before it, never those after it.
 ORDER = [
-    "errors", "budget", "settings", "recipe", "run", "reporter", "data", "corpus", "identity", "tokens", "model", "training",
-    "evaluation", "report", "pipeline", "launch", "__init__", "cli", "__main__",
-]  # fmt: skip
+    "errors",
+    "budget",
+    "settings",
+    "recipe",
+    "run",
+    "reporter",
+    "data",
+    "corpus",
+    "identity",
+    "tokens",
+    "model",
+    "training",
+    "evaluation",
+    "report",
+    "pipeline",
+    "launch",
+    "__init__",
+    "cli",
+    "__main__",
+]
 KNOWN_ENTANGLED = {("tokens", "model")}
 """Flat batches are built for the model's layout: tokens.batches imports it where it makes tensors."""
 

@@ -35,8 +35,8 @@ class SourceSettings(Settings):
 
     at: str | None = None
     """Where the text is: a path (file, folder, .gz, .zip, .jsonl), an http(s) address,
-    `hub:owner/repo[@revision]/file`, `grammar:<register>`, or nothing: then found by the source's name under --data, else
-    in the catalogue. `catalogue:<entry>` (as in `catalogue:babylm-2026/childes`) names another entry to download."""
+    `hub:owner/repo[@revision]/file`, `grammar:<register>`, or nothing: then found by the source's name under --data,
+    else in the catalogue. `catalogue:<entry>` (as in `catalogue:babylm-2026/childes`) names another entry of it."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Share of the budget relative to the other sources."""
     documents: Literal["blank-lines", "headings", "lines", "files"] = "blank-lines"

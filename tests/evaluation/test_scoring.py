@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstwords.errors import FirstwordsError
-from firstwords.evaluation.prefixes import hidden_of_nodes, prefix_batches
+from firstwords.evaluation.prefixes import prefix_batches
 from firstwords.evaluation.scoring import sentence_log_probs, token_log_probs
 from firstwords.model.hub import save_folder
 from firstwords.model.llama import Layout, Llama
@@ -88,7 +88,7 @@ def test_a_batch_has_each_beginning_once_and_predicts_every_token(sequences: lis
         assert len(batch.ids_N) == len({ids[:end] for ids in chosen for end in range(1, len(ids))})
         assert batch.ids_N[batch.nodes_M].tolist() == [token for ids in chosen for token in ids[:-1]]
         assert batch.targets_M.tolist() == [token for ids in chosen for token in ids[1:]]
-        assert batch.nodes_M[batch.pick_N].tolist() == list(range(len(batch.ids_N)))
+        assert batch.nodes_M[batch.layout.pick].tolist() == list(range(len(batch.ids_N)))
         met += batch.sequences.tolist()
     assert sorted(met) == list(range(len(sequences)))
 
@@ -98,7 +98,7 @@ def test_sharing_leaves_no_trace_in_the_model(model: Llama) -> None:
     model.eval()
     before = model(ids, Layout.of([3]))
     for batch in prefix_batches([(1, 2, 3), (1, 2, 4)], 100):
-        assert len(hidden_of_nodes(model, batch)) == 2
+        assert len(model.hidden(batch.ids_N, batch.layout)) == 2
     assert torch.equal(model(ids, Layout.of([3])), before)
 
 

@@ -11,14 +11,13 @@ Shape letters: S all sequences, B sequences of one batch, T the longest of them,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from firstwords.model.llama import Attention, Layout, Llama
+from firstwords.model.llama import Layout
 
 _NONE = -1
 
@@ -28,8 +27,8 @@ class PrefixBatch:
     """Some sequences as a tree; all that has the letter M goes through one sequence after the other.
 
     sequences, lengths: their numbers, and how many tokens of each are predicted. ids_N: the token of each node.
-    nodes_M: the node that each predicted token follows. targets_M: the predicted token. pick_N: of each node, one of
-    the M places where it stands. layout: how the M places are sequences.
+    nodes_M: the node that each predicted token follows. targets_M: the predicted token. layout: how the M places are
+    sequences, and which node stands in each.
     """
 
     sequences: np.ndarray
@@ -37,7 +36,6 @@ class PrefixBatch:
     ids_N: Tensor
     nodes_M: Tensor
     targets_M: Tensor
-    pick_N: Tensor
     layout: Layout
 
 
@@ -100,25 +98,5 @@ def _merged(
         ids_N=tensor(inputs_BT[new_BT]),
         nodes_M=tensor(nodes_M),
         targets_M=tensor(targets_BT[by_length_B][filled_BT]),
-        pick_N=tensor(pick_N),
-        layout=Layout.of(lengths_B.tolist(), device),
+        layout=replace(Layout.of(lengths_B.tolist(), device), expand=tensor(nodes_M), pick=tensor(pick_N)),
     )
-
-
-def hidden_of_nodes(model: Llama, batch: PrefixBatch) -> Tensor:
-    """`model.hidden` of every node, (N, D): blocks compute N rows, and only attention the M rows of whole sequences.
-
-    Rows are repeated where attention's first projection ends, and picked where its last begins.
-    """
-
-    def repeat(_module: object, _inputs: object, qkv_N: Tensor) -> Tensor:
-        return qkv_N.index_select(0, batch.nodes_M)
-
-    def pick(_module: object, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0].index_select(0, batch.pick_N),)
-
-    with ExitStack() as hooks:
-        for attention in (module for module in model.modules() if isinstance(module, Attention)):
-            hooks.callback(attention.qkv.register_forward_hook(repeat).remove)
-            hooks.callback(attention.out.register_forward_pre_hook(pick).remove)
-        return model.hidden(batch.ids_N, batch.layout)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from firstwords.errors import FirstwordsError
-from firstwords.evaluation.prefixes import PrefixBatch, hidden_of_nodes, prefix_batches
+from firstwords.evaluation.prefixes import PrefixBatch, prefix_batches
 from firstwords.model.llama import Llama
 
 Progress = Callable[[int, int], None]
@@ -85,7 +85,7 @@ def token_log_probs(
         # Also where a caller trains in half precision.
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             for batch in prefix_batches(list(distinct), nodes or _for(device, _CPU_NODES, _GPU_NODES), device):
-                log_probs_M = _log_probs(hidden_of_nodes(model, batch), weight_VD, batch).cpu().numpy()
+                log_probs_M = _log_probs(model.hidden(batch.ids_N, batch.layout), weight_VD, batch).cpu().numpy()
                 borders = np.cumsum(batch.lengths)[:-1]
                 for number, log_probs in zip(batch.sequences, np.split(log_probs_M, borders), strict=True):
                     found[number] = log_probs

@@ -37,10 +37,17 @@ class AttentionGroup:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a flat batch is made of sequences; each token sees those of its own sequence up to itself."""
+    """How a flat batch is made of sequences; each token sees those of its own sequence up to itself.
+
+    Where sequences begin alike, a scorer may give the shared tokens once. Then attention, which must see whole
+    sequences, works on more rows than there are tokens: `expand` says which token stands in each of its rows, `pick` in
+    which row each token is found again. Both are None where every token stands in one row, its own.
+    """
 
     positions_N: Tensor
     groups: tuple[AttentionGroup, ...]
+    expand: Tensor | None = None
+    pick: Tensor | None = None
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> Layout:
@@ -145,12 +152,16 @@ class Attention(nn.Module):
     def forward(self, x_ND: Tensor, rotation: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
         """(N, D) -> (N, D)."""
         qkv_NHE = self.qkv(x_ND).unflatten(1, (-1, self.head_size))
+        if layout.expand is not None:
+            qkv_NHE = qkv_NHE.index_select(0, layout.expand)
         qk_NHE, v_NKE = qkv_NHE.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
         q_NHE, k_NKE = _rotate(qk_NHE, rotation).split((self.heads, self.kv_heads), dim=1)
         counts = [group.tokens for group in layout.groups]
         parts = zip(q_NHE.split(counts), k_NKE.split(counts), v_NKE.split(counts), layout.groups, strict=True)
         out = [_causal_attention(q_nHE, k_nKE, v_nKE, group) for q_nHE, k_nKE, v_nKE, group in parts]
         out_NHE = torch.cat(out) if len(out) > 1 else out[0]
+        if layout.pick is not None:
+            out_NHE = out_NHE.index_select(0, layout.pick)
         return self.out(out_NHE.flatten(1))
 
 
