@@ -109,7 +109,8 @@ def train(
             words, words_before = batches.words_seen(step + 1), progress.words_seen
             progress = replace(progress, step=step + 1, words_seen=words, seconds=progress.seconds + seconds)
             epoch = batches.epochs_done(step + 1)
-            metrics = StepMetrics(step + 1, epoch, words, rate, loss, gradient_norm, batch.tokens, seconds)
+            norm = gradient_norm if math.isfinite(gradient_norm) else None  # fp16 skips such a step
+            metrics = StepMetrics(step + 1, epoch, words, rate, loss, norm, batch.tokens, seconds)
             log.write(asdict(metrics))
             if watcher:
                 watcher.step(metrics, batches.steps)

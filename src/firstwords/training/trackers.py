@@ -35,7 +35,8 @@ class StepMetrics:
     words_seen: int
     learning_rate: float
     train_loss: float
-    gradient_norm: float
+    gradient_norm: float | None
+    """None where fp16's loss scaling skipped the step."""
     tokens: int
     seconds: float
 
