@@ -23,7 +23,7 @@ from pathlib import Path
 from firstwords.corpus import grammar
 from firstwords.corpus.mixing import make_corpus
 from firstwords.corpus.sources import resolve_sources
-from firstwords.run import atomic_folder
+from firstwords.run_folder import atomic_folder
 from firstwords.settings import CorpusSettings
 
 SOURCES: dict[str, dict[str, object]] = {

@@ -278,13 +278,13 @@ def test_evaluate_prints_the_accuracies_with_intervals_and_the_control(
     words = ("tiny.toml", "--evaluation.suites", '["pairs.jsonl.firstwords"]', "--evaluation.untrained-control=true")
     text = answer(capsys, "evaluate", *words)
     title, head, agreement, overall, *_ = text.strip().splitlines()
-    assert title == "pairs.jsonl.firstwords: accuracy in %, with 95% intervals"
+    assert title == "pairs.firstwords: accuracy in %, with 95% intervals"
     assert head.split() == ["pairs", "tiny", "untrained"]
     assert agreement.startswith("agreement")
     assert overall.startswith("overall (mean of 1 paradigms)")
     found = json.loads(answer(capsys, "show", "tiny", "--json"))[0]["evaluations"]
-    assert f"{100 * found['pairs.jsonl.firstwords']['overall']['share']:.1f} [" in overall
-    assert f"{100 * found['untrained.pairs.jsonl.firstwords']['overall']['share']:.1f} [" in overall
+    assert f"{100 * found['pairs.firstwords']['overall']['share']:.1f} [" in overall
+    assert f"{100 * found['untrained.pairs.firstwords']['overall']['share']:.1f} [" in overall
     both = answer(capsys, "show", "tiny", "tiny")
     assert "tiny untrained" in both
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firstwords.errors import FirstwordsError
-from firstwords.run import (
+from firstwords.run_folder import (
     RunFolder,
     atomic_folder,
     atomic_write_json,
@@ -198,7 +198,7 @@ def test_a_folder_replaces_the_older_one_whole(tmp_path: Path) -> None:
 KILLED_IN_BETWEEN = """
 import os, signal, sys
 from pathlib import Path
-from firstwords.run import atomic_folder
+from firstwords.run_folder import atomic_folder
 with atomic_folder(Path(sys.argv[1])) as new:
     (new / "half.txt").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -13,7 +13,7 @@ ORDER = [
     "budget",
     "settings",
     "recipe",
-    "run",
+    "run_folder",
     "reporter",
     "data",
     "corpus",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
 from firstwords.reporter import Reporter
-from firstwords.run import fingerprint_of, sha256_of
+from firstwords.run_folder import fingerprint_of, sha256_of
 
 if TYPE_CHECKING:
     from firstwords.corpus.sources import ResolvedSource

@@ -7,6 +7,7 @@ from the same settings is taken over.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +26,7 @@ from firstwords.identity import (
 )
 from firstwords.recipe import Recipe
 from firstwords.reporter import Reporter, Silent
-from firstwords.run import (
+from firstwords.run_folder import (
     RunFolder,
     atomic_folder,
     atomic_write_json,
@@ -326,6 +327,7 @@ def _export(job: Job) -> tuple[dict[str, Any], str]:
     }
     with atomic_folder(job.run.stage("export")) as new:
         save_folder(model, vocabulary, job.run.stage("tokenizer"), new)
+        shutil.copyfile(job.run.stage("training") / "losses.csv", new / "losses.csv")
         write_card(job.run, samples, new / "README.md")
     return {"samples": samples}, str(job.run.stage("export"))
 

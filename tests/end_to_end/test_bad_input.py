@@ -258,6 +258,12 @@ def test_context_shorter_than_a_pair(done: Path, here: Path, complaint: Complain
     }
 
 
+def test_a_pair_that_is_too_long_is_found_before_the_training(here: Path, complaint: Complaint) -> None:
+    write_pairs(here / "pairs.jsonl", good="The cat " + "and the cat " * 40 + "sleep.")
+    assert "agreement" in complaint("run", "tiny.toml", *PAIRS)
+    assert not (here / "runs" / "tiny" / "training").exists()
+
+
 def test_test_set_that_is_not_there_is_found_before_anything_is_made(here: Path, complaint: Complaint) -> None:
     assert "blimpp" in complaint("run", "tiny.toml", "--evaluation.suites", '["blimpp.firstwords"]')
     assert not (here / "runs" / "tiny" / "corpus").exists()
@@ -431,7 +437,7 @@ def test_without_a_name_another_recipe_gets_a_number(done: Path, here: Path) -> 
 HOLD_THE_LOCK = """
 import sys
 from pathlib import Path
-from firstwords.run import RunFolder
+from firstwords.run_folder import RunFolder
 with RunFolder(Path("runs/tiny")).locked():
     print("locked", flush=True)
     sys.stdin.read()

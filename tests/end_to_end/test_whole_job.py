@@ -11,7 +11,7 @@ import pytest
 import firstwords
 from firstwords.cli import main
 from firstwords.reporter import Silent
-from firstwords.run import RunFolder
+from firstwords.run_folder import RunFolder
 
 
 class Stages(Silent):

@@ -163,6 +163,7 @@ def test_a_test_set_that_is_not_here_is_not_downloaded(tmp_path: Path) -> None:
     assert plan.seconds is None
     assert "to be downloaded" in str(plan)
     assert not (tmp_path / "cache").exists()
+    assert plan_of(recipe(), tmp_path).suites == {"grammar.firstwords": 3_800}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from firstwords import pipeline
 from firstwords.recipe import Recipe
-from firstwords.run import RunFolder
+from firstwords.run_folder import RunFolder
 
 TINY = """
 name = "tiny"
@@ -26,6 +26,7 @@ at = "grammar:conversation"
 
 [tokenizer]
 vocabulary = 400
+bos = "<|start|>"
 
 [tokens]
 context = 32

@@ -15,7 +15,7 @@ from firstwords import pipeline
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
 from firstwords.report.card import write_card
-from firstwords.run import RunFolder
+from firstwords.run_folder import RunFolder
 
 from .conftest import TINY
 
@@ -71,6 +71,13 @@ def test_the_tables_hold_every_phenomenon_and_paradigm(card: ModelCard, result: 
         assert f"| {name.replace('_', ' ')} | {cells(accuracy)} {100 * before['accuracy']:.1f}% (" in card.text
     for name, accuracy in result["paradigms"].items():
         assert f"| `{name}` | {cells(accuracy)}" in card.text
+
+
+def test_every_row_of_a_table_has_its_cells(card: ModelCard) -> None:
+    tables = re.findall(r"(?:^\|.*\n)+", card.text, re.MULTILINE)
+    assert len(tables) >= 6
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
 
 
 def test_strongest_and_weakest_are_computed(card: ModelCard, result: dict) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from firstwords.model.llama import Llama
 from firstwords.model.loss import IGNORE, summed_cross_entropy
-from firstwords.run import atomic_write_json
+from firstwords.run_folder import atomic_write_json
 from firstwords.settings import ModelSettings, TokenSettings, TrainingSettings
 from firstwords.tokens.batches import Batches, StepBatch, flat_batches
 from firstwords.tokens.encoding import TokenFile

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from firstwords.errors import FirstwordsError
-from firstwords.run import sha256_of
+from firstwords.run_folder import sha256_of
 from firstwords.tokens.tokenizer import Vocabulary
 from firstwords.training.checkpoints import saved_states
 from firstwords.training.loop import TrainingResult, train

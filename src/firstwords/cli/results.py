@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def runs(*, workspace: Workspace = Path("runs"), json: Json = False) -> None:
     """List the runs of the workspace and how far they are."""
     from firstwords.report.summary import state_of
-    from firstwords.run import runs_in
+    from firstwords.run_folder import runs_in
 
     found = {run.name: state_of(run) for run in runs_in(workspace)}
     if json:
@@ -39,7 +39,7 @@ def show(
 ) -> None:
     """Show what a run made: corpus, tokenizer, losses, accuracies. Several runs stand side by side."""
     from firstwords.report.summary import summarize
-    from firstwords.run import find_run
+    from firstwords.run_folder import find_run
 
     summaries = [summarize(find_run(name, workspace)) for name in (run, *others)]
     if json:
@@ -64,7 +64,7 @@ def generate(
 ) -> None:
     """Let a run's model go on with a text."""
     from firstwords.recipe import Recipe
-    from firstwords.run import find_run
+    from firstwords.run_folder import find_run
 
     folder = find_run(run, workspace)
     recipe = Recipe.load(folder.path / "recipe.toml")

@@ -24,7 +24,7 @@ from firstwords.corpus.intake import SEPARATOR, SourceIntake, Tally
 from firstwords.corpus.shares import Taken, take_in_turn
 from firstwords.corpus.sources import ResolvedSource
 from firstwords.errors import FirstwordsError
-from firstwords.run import atomic_write_json, sha256_of
+from firstwords.run_folder import atomic_write_json, sha256_of
 from firstwords.settings import CorpusSettings
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -18,7 +18,7 @@ from firstwords.corpus import reading
 from firstwords.data import catalogue, folders
 from firstwords.data.download import Patience, Say, download, file_name_of, hub_download
 from firstwords.errors import FirstwordsError, did_you_mean
-from firstwords.run import sha256_of
+from firstwords.run_folder import sha256_of
 from firstwords.settings import CorpusSettings, SourceSettings
 
 _SUFFIXES = (".train", ".train.txt", ".txt", ".jsonl")

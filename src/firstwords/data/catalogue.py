@@ -16,7 +16,7 @@ from typing import Any
 from firstwords.data import folders
 from firstwords.data.download import Checksum, Patience, Say, download, hub_download, size_text
 from firstwords.errors import FirstwordsError, did_you_mean
-from firstwords.run import atomic_write_text
+from firstwords.run_folder import atomic_write_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from firstwords.evaluation.pairs import MinimalPair, Suite
 from firstwords.evaluation.protocols import Protocol, find_protocol
 from firstwords.evaluation.scoring import Progress, check_positions, sentence_log_probs
 from firstwords.model.llama import Llama
-from firstwords.run import atomic_write_json, atomic_write_text
+from firstwords.run_folder import atomic_write_json, atomic_write_text
 from firstwords.tokens.tokenizer import Vocabulary
 
 _Z95 = 1.959963984540054
@@ -152,16 +152,7 @@ def evaluate_suite(
     """
     protocol = find_protocol(protocol) if isinstance(protocol, str) else protocol
     started = time.monotonic()
-    places: dict[str, MinimalPair] = {}
-    for pair in suite.pairs:
-        places.setdefault(pair.good, pair)
-        places.setdefault(pair.bad, pair)
-    sentences = list(places)
-
-    def describe(number: int) -> str:
-        pair = places[sentences[number]]
-        return f"{sentences[number]!r} ({suite.name}: {pair.uid}, pair {pair.pair_id})"
-
+    sentences, describe = _distinct_sentences(suite)
     sequences, cut = protocol.sequences(vocabulary, sentences)
     scores = sentence_log_probs(
         model, sequences, mean=protocol.score == "mean", describe=describe, progress=progress
@@ -190,9 +181,24 @@ def evaluate_suite(
 
 def check_lengths(suite: Suite, protocol: Protocol, vocabulary: Vocabulary, positions: int) -> None:
     """Refuse sentences that a model of so many positions cannot take, before it is trained and scored."""
-    sentences = list(dict.fromkeys(sentence for pair in suite.pairs for sentence in (pair.good, pair.bad)))
+    sentences, describe = _distinct_sentences(suite)
     sequences, _cut = protocol.sequences(vocabulary, sentences)
-    check_positions(sequences, positions, lambda number: f"{sentences[number]!r} ({suite.name})")
+    check_positions(sequences, positions, describe)
+
+
+def _distinct_sentences(suite: Suite) -> tuple[list[str], Callable[[int], str]]:
+    """Every sentence of a suite once, and how messages name one by its place in that list."""
+    first_pair: dict[str, MinimalPair] = {}
+    for pair in suite.pairs:
+        first_pair.setdefault(pair.good, pair)
+        first_pair.setdefault(pair.bad, pair)
+    sentences = list(first_pair)
+
+    def describe(number: int) -> str:
+        pair = first_pair[sentences[number]]
+        return f"{sentences[number]!r} ({suite.name}: {pair.uid}, pair {pair.pair_id})"
+
+    return sentences, describe
 
 
 def _notes(protocol: Protocol, add_bos: bool) -> Iterable[str]:

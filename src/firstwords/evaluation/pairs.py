@@ -109,7 +109,7 @@ def _catalogue_suite(
     name: str, data_folders: Sequence[Path], cache: Path, offline: bool, say: Callable[[str], None] | None
 ) -> Suite:
     from firstwords.data.catalogue import fetch_suite, suite
-    from firstwords.run import sha256_of
+    from firstwords.run_folder import sha256_of
 
     entry = suite(name)
     folder = fetch_suite(name, data_folders, cache, offline, say)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,12 @@ from firstwords.model.cost import ModelCost, training_flops_per_token, training_
 from firstwords.pipeline import split_suite
 from firstwords.recipe import Recipe
 from firstwords.reporter import Silent
-from firstwords.run import runs_in
+from firstwords.run_folder import runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from firstwords.evaluation.pairs import Suite
     from firstwords.tokens.batches import Batches
     from firstwords.training.devices import Device
 
@@ -151,14 +152,14 @@ def make_plan(
             trial = make_trial(recipe, inputs, Path(temporary))
         text = _text_plan(recipe, trial)
         training = _training_plan(recipe, text, trial, device)
-        suites: dict[str, int | None] = dict.fromkeys(recipe.evaluation.suites)
         seconds: dict[str, float | None] = dict.fromkeys(STAGES)
         seconds |= {stage: taken / trial.share for stage, taken in trial.seconds.items()}
+        suites = _load_suites(recipe, data, cache)
         problems = list(trial.problems)
         if measure:
             say(f"measuring this machine's {device.kind} in {device.precision} for some seconds")
             training, seconds["training"] = _with_speed(recipe, text, training, trial, device)
-            suites, seconds["evaluation"], found = _evaluation(recipe, trial, data, cache)
+            seconds["evaluation"], found = _evaluation(recipe, trial, suites)
             problems += found
             seconds["export"] = _EXPORT_SECONDS
         return Plan(
@@ -168,7 +169,7 @@ def make_plan(
             exact=trial.exact,
             text=text,
             training=training,
-            suites=suites,
+            suites={named: len(suite.pairs) if suite else None for named, suite in suites.items()},
             stages=tuple(StagePlan(s, seconds[s], _done_by(s, fingerprints[s], workspace)) for s in STAGES),
             remarks=remarks_on(recipe, inputs, trial, text, training, problems),
         )
@@ -291,30 +292,34 @@ def _with_speed(
     return measured, training.steps * step_seconds + dev_seconds
 
 
-def _evaluation(
-    recipe: Recipe, trial: Trial, data: Sequence[Path], cache: Path
-) -> tuple[dict[str, int | None], float | None, list[FirstwordsError]]:
-    """Pairs of every suite, seconds to score them all, and what would stop the evaluation.
-
-    A test set that is not on this machine is not downloaded: it has no count, and the time is unknown.
-    """
-    from firstwords.evaluation.judging import check_lengths
+def _load_suites(recipe: Recipe, data: Sequence[Path], cache: Path) -> dict[str, Suite | None]:
+    """Every suite of the recipe; None for one that is not on this machine, as a plan downloads no test sets."""
     from firstwords.evaluation.pairs import load_suite
+
+    found: dict[str, Suite | None] = {}
+    for named in recipe.evaluation.suites:
+        try:
+            found[named] = load_suite(split_suite(named)[0], data, cache, recipe.seed, offline=True)
+        except FirstwordsError:
+            found[named] = None
+    return found
+
+
+def _evaluation(
+    recipe: Recipe, trial: Trial, suites: Mapping[str, Suite | None]
+) -> tuple[float | None, list[FirstwordsError]]:
+    """Seconds to score all suites, None where one cannot be measured, and what would stop the evaluation."""
+    from firstwords.evaluation.judging import check_lengths
     from firstwords.evaluation.protocols import find_protocol
     from firstwords.launch.measure import measure_scoring
 
-    pairs: dict[str, int | None] = {}
     problems: list[FirstwordsError] = []
     seconds = 0.0
     vocabulary = trial.vocabulary()
-    for named in recipe.evaluation.suites:
-        name, protocol = split_suite(named)
-        try:
-            suite = load_suite(name, data, cache, recipe.seed, offline=True)
-        except FirstwordsError:
-            pairs[named] = None
+    for named, suite in suites.items():
+        protocol = split_suite(named)[1]
+        if suite is None:
             continue
-        pairs[named] = len(suite.pairs)
         try:
             check_lengths(suite, find_protocol(protocol), vocabulary, recipe.model.positions)
             seconds += measure_scoring(recipe, vocabulary, suite, protocol)
@@ -322,5 +327,4 @@ def _evaluation(
             problems.append(error)
     if recipe.evaluation.untrained_control:
         seconds *= 2
-    unknown = None in pairs.values() or bool(problems)
-    return pairs, None if unknown else seconds, problems
+    return None if None in suites.values() or problems else seconds, problems

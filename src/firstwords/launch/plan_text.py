@@ -41,17 +41,17 @@ def _entry(label: str, text: str) -> list[str]:
 
 def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     text, training = plan.text, plan.training
-    about = "" if plan.exact else "about "
+    about, number = ("", _exactly) if plan.exact else ("about ", _short)
     yield (
         "text",
-        f"{about}{text.train_bytes:,} bytes, {text.train_words:,} words of {', '.join(plan.sources)}; dev text "
-        f"{about}{text.dev_bytes:,} bytes, {text.dev_words:,} words",
+        f"{about}{number(text.train_bytes)} bytes, {number(text.train_words)} words of {', '.join(plan.sources)}; "
+        f"dev text {about}{number(text.dev_bytes)} bytes, {number(text.dev_words)} words",
     )
     rows = "lines" if text.positions_by_the_usual_way else "documents"
     yield (
         "tokens",
-        f"vocabulary {text.vocabulary:,}, {text.tokens_per_word:.2f} tokens a word; {about}{text.tokens:,} tokens in "
-        f"{text.examples:,} {rows} an epoch",
+        f"vocabulary {text.vocabulary:,}, {text.tokens_per_word:.2f} tokens a word; {about}{number(text.tokens)} "
+        f"tokens in {number(text.examples)} {rows} an epoch",
     )
     yield "model", f"{training.parameters:,} parameters"
     checkpointing = ", gradient checkpointing" if training.gradient_checkpointing else ""
@@ -97,9 +97,13 @@ def _times(plan: Plan) -> str:
     return ", ".join(parts) + total + measured
 
 
-def _short(count: float) -> str:
-    """`2.57 M`: three digits."""
+def _exactly(count: int) -> str:
+    return f"{count:,}"
+
+
+def _short(count: int) -> str:
+    """`2.57 million`: three digits."""
     for unit, name in ((10**9, " billion"), (10**6, " million"), (10**3, " thousand")):
         if count >= unit:
             return f"{count / unit:.3g}{name}"
-    return f"{count:.0f}"
+    return str(count)

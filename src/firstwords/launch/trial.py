@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from firstwords.budget import Budget
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
-from firstwords.run import runs_in
+from firstwords.run_folder import runs_in
 
 if TYPE_CHECKING:
     from firstwords.identity import Inputs
@@ -36,13 +36,14 @@ _SMALLEST_VOCABULARY = 512
 class Trial:
     """Corpus, tokenizer and tokens of a recipe, or of a sample of its text.
 
-    share: how much of the budget was made; 1 is all of it, and then every count is exact.
+    share, dev_share: how much of each text was made; 1 is all of it, and then every count is exact.
     seconds: what each stage took, of what was made. made_by: the run that had made it.
     problems: what would stop a run on the way here.
     """
 
     folder: Path
     share: float
+    dev_share: float
     seconds: Mapping[str, float]
     made_by: str | None = None
     problems: tuple[FirstwordsError, ...] = field(default=())
@@ -75,8 +76,7 @@ class Trial:
     def scaled_facts(self, name: str) -> TokenFacts:
         """Counts of `train` or `dev` as they would be of the whole text."""
         facts = self.token_file(name).facts
-        # A dev text of its own is made whole, whatever the sample.
-        share = 1.0 if name == "dev" and "from" in self.corpus()["dev"] else self.share
+        share = self.dev_share if name == "dev" else self.share
         return replace(
             facts,
             tokens=round(facts.tokens / share),
@@ -97,7 +97,7 @@ def find_trial(fingerprints: Mapping[str, str], workspace: Path) -> Trial | None
     for run in runs_in(workspace):
         marks = {stage: run.mark(stage) for stage in stages}
         if all(mark and mark.fingerprint == fingerprints[stage] for stage, mark in marks.items()):
-            return Trial(run.path, 1.0, {stage: mark.seconds for stage, mark in marks.items() if mark}, run.name)
+            return Trial(run.path, 1.0, 1.0, {stage: mark.seconds for stage, mark in marks.items() if mark}, run.name)
     return None
 
 
@@ -109,32 +109,42 @@ def make_trial(recipe: Recipe, inputs: Inputs, folder: Path) -> Trial:
     """
     from firstwords.tokens.encoding import encode_corpus
 
-    share, sampled = _sample(recipe)
-    seconds, problems = {}, []
+    sampled = _sample(recipe)
+    seconds = {}
     started = time.monotonic()
-    problems += _make_corpus(sampled, inputs, folder / "corpus")
+    problems = _make_corpus(sampled or recipe, inputs, folder / "corpus")
     seconds["corpus"], started = time.monotonic() - started, time.monotonic()
-    too_large = _learn_tokenizer(sampled, folder)
+    too_large = _learn_tokenizer(recipe, folder)
     # A sample holds fewer tokens than the whole text: that it cannot give the vocabulary says nothing.
-    problems += too_large if share == 1 else []
+    problems += too_large if sampled is None else []
     seconds["tokenizer"], started = time.monotonic() - started, time.monotonic()
-    trial = Trial(folder, share, seconds, problems=tuple(problems))
+    trial = Trial(folder, 1.0, 1.0, seconds, problems=tuple(problems))
+    if sampled is not None:
+        corpus, settings = trial.corpus(), recipe.corpus
+        trial = replace(
+            trial, share=_made(corpus, "train", settings.budget), dev_share=_made(corpus, "dev", settings.dev_budget)
+        )
     encode_corpus(folder / "corpus", recipe.tokens, trial.vocabulary(), folder / "tokens")
     return replace(trial, seconds=seconds | {"tokens": time.monotonic() - started})
 
 
-def _sample(recipe: Recipe) -> tuple[float, Recipe]:
-    """How much of the budget to make, and the recipe that makes so much."""
+def _made(corpus: Mapping[str, Any], name: str, budget: Budget | None) -> float:
+    """What part of a text's budget a sample is; a dev text of its own has no budget and is never sampled."""
+    return 1.0 if budget is None else corpus[name][budget.unit] / budget.amount
+
+
+def _sample(recipe: Recipe) -> Recipe | None:
+    """The recipe of a sample of its text; None where the text is small enough to be made whole."""
     budget, dev_budget = recipe.corpus.budget, recipe.corpus.dev_budget
     size_bytes = budget.amount * (_BYTES_PER_WORD if budget.unit == "words" else 1)
     if size_bytes <= _WHOLE_BYTES:
-        return 1.0, recipe
+        return None
     share = _SAMPLE_BYTES / size_bytes
     # In the order of the source, so that no more is read than is taken.
     changes = {"corpus.budget": _part_of(budget, share), "corpus.order": "source", "corpus.short-sources": "accept"}
     if dev_budget is not None:
         changes["corpus.dev-budget"] = _part_of(dev_budget, share)
-    return share, recipe.override(changes)
+    return recipe.override(changes)
 
 
 def _part_of(budget: Budget, share: float) -> str:

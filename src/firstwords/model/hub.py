@@ -13,7 +13,7 @@ from torch import Tensor
 
 from firstwords.errors import FirstwordsError
 from firstwords.model.llama import Llama
-from firstwords.run import atomic_write_json
+from firstwords.run_folder import atomic_write_json
 from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
 from firstwords.report.terminal import duration
-from firstwords.run import RunFolder, atomic_write_text
+from firstwords.run_folder import RunFolder, atomic_write_text
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -314,7 +314,8 @@ _FILTERS: dict[str, Callable[..., str]] = {
     "bare_percent": lambda share: f"{100 * share:g}%",
     "loss": lambda value: f"{value:.3f}",
     "plain": lambda number: f"{number:g}",
-    "code": lambda text: f"`{text}`",
+    # A bar would end a table's cell, in code too.
+    "code": lambda text: "`" + text.replace("|", "\\|") + "`",
     "words": lambda name: name.replace("_", " "),
     "duration": duration,
 }

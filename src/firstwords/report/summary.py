@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from firstwords.report.terminal import duration
-from firstwords.run import RunFolder
+from firstwords.run_folder import RunFolder
 
 _STAGES = ("corpus", "tokenizer", "tokens", "training", "evaluation", "export")
 _UNTRAINED = "untrained."

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from firstwords.errors import FirstwordsError
-from firstwords.run import atomic_write_json, sha256_of
+from firstwords.run_folder import atomic_write_json, sha256_of
 from firstwords.settings import TokenSettings
 from firstwords.tokens.tokenizer import Vocabulary, batched, read_lines
 

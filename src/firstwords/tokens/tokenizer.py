@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from firstwords.errors import FirstwordsError
-from firstwords.run import atomic_write_json, atomic_write_text
+from firstwords.run_folder import atomic_write_json, atomic_write_text
 from firstwords.settings import TokenizerSettings, TokenSettings
 
 if TYPE_CHECKING:

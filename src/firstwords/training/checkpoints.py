@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from firstwords.errors import FirstwordsError
-from firstwords.run import atomic_folder, atomic_write_json, sha256_of
+from firstwords.run_folder import atomic_folder, atomic_write_json, sha256_of
 
 _KEPT_STATES = 2
 

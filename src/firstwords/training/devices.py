@@ -94,11 +94,14 @@ def cpu_has_bf16() -> bool:
 
 
 def prepare_process() -> None:
-    """Settings of the process that make the CPU's work faster and change no result.
+    """Settings of the process that make the CPU's work faster or smaller and change no result.
 
-    glibc gives large blocks back to the system at once and gets them anew, page by page, zeroed: a quarter of a
-    training step on the CPU. Keeping them costs no more memory than the peak.
+    oneDNN keeps a compiled kernel for each of the last 1,024 shapes that it met; with batches of ever new shapes they
+    come to hold gigabytes, and an eighth of them is nearly as fast (docs/experiments.md). glibc gives large blocks back
+    to the system at once and gets them anew, page by page, zeroed: a quarter of a training step on the CPU. Keeping
+    them costs no more memory than the peak.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     if platform.system() == "Linux" and "MALLOC_ARENA_MAX" not in os.environ:
         try:
             mallopt = ctypes.CDLL(None).mallopt

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firstwords.run import atomic_write_bytes, atomic_write_text
+from firstwords.run_folder import atomic_write_bytes, atomic_write_text
 
 LOSS_COLUMNS = (
     "step",
