@@ -213,13 +213,19 @@ def test_no_line_is_lost_and_no_size_exceeded_wherever_the_pieces_end(
         assert stripped == [line.strip() for line in kept]
 
 
+def test_text_without_headings_is_refused_where_headings_are_the_borders(tmp_path: Path) -> None:
+    source = of_bytes(tmp_path, b"A line of an article.\n" * 50_000, documents="headings")
+    with pytest.raises(FirstwordsError, match="without a heading") as found:
+        list(read_documents(source, seed=1))
+    assert "blank-lines" in str(found.value)
+
+
 @pytest.mark.parametrize("borders", ["blank-lines", "headings"])
 def test_a_document_without_end_is_cut_at_whole_lines(tmp_path: Path, borders: str) -> None:
-    line = b"x" * 99 + b"\n"
-    source = of_bytes(tmp_path, line * 50_000, documents=borders)
-    found = texts(source)
-    assert all(900_000 < len(text) <= 1 << 20 for text in found[:-1])
-    assert "\n".join(found).encode() + b"\n" == line * 50_000
+    text = b"= = = Endless = = =\n" + (b"x" * 99 + b"\n") * 50_000
+    found = texts(of_bytes(tmp_path, text, documents=borders))
+    assert all(900_000 < len(part) <= 1 << 20 for part in found[:-1])
+    assert "\n".join(found).encode() + b"\n" == text
 
 
 def test_a_line_without_end_is_cut_between_words_or_characters(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ TEXT_SUFFIXES = (".txt", ".text", ".train", ".dev", ".test", ".jsonl", ".ndjson"
 _PIECE_BYTES = 1 << 20
 _LONGEST_DOCUMENT_BYTES = 1 << 20
 """A document without an end is cut at whole lines when it gets larger: budgets are met to within a document."""
+_LONGEST_WITHOUT_HEADING_BYTES = 1 << 19
+"""Text that goes on for longer without any heading has none: its documents are bordered otherwise."""
 _LONGEST_FILE_BYTES = 1 << 24
 """The same where a file is to be one document: room for any single book."""
 _LONGEST_RECORD_BYTES = 1 << 26
@@ -88,9 +90,17 @@ def _plain_documents(
         "lines": (None, document_bytes),
         "files": (None, _LONGEST_FILE_BYTES),
     }[borders]
+    headed = False
     for cut, first_line in _cut(blocks, border, limit_bytes):
         raw = cut.lstrip(b"\n")
         line = first_line + len(cut) - len(raw)
+        headed = headed or raw.startswith(b"= = =")
+        if borders == "headings" and not headed and len(raw) > _LONGEST_WITHOUT_HEADING_BYTES:
+            raise FirstwordsError(
+                f"{name} goes on for {len(raw):,} bytes without a heading (= = = Title = = =)",
+                where=f"{name}:{line}",
+                do='set documents = "blank-lines" or "lines" for this source',
+            )
         text = _decoded(raw.rstrip(), name, line)
         if borders == "lines":
             text = _BLANK_LINES_IN_TEXT.sub("\n", text)
