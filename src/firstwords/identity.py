@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
-from firstwords.reporter import Reporter
 from firstwords.run_folder import fingerprint_of, sha256_of
 
 if TYPE_CHECKING:
     from firstwords.corpus.sources import ResolvedSource
+    from firstwords.data.download import Say
 
 STAGES = ("corpus", "tokenizer", "tokens", "training", "evaluation", "export")
 
@@ -35,13 +35,15 @@ class Inputs:
 
 
 def find_inputs(
-    recipe: Recipe, data: Sequence[Path], cache: Path, *, offline: bool = False, reporter: Reporter | None = None
+    recipe: Recipe, data: Sequence[Path], cache: Path, *, offline: bool = False, say: Say | None = None
 ) -> Inputs:
-    """Find (or download) the texts of a recipe. Raises FirstwordsError for the first that is not to be had."""
+    """Find (or download) the texts of a recipe; `say` is told of downloads.
+
+    Raises FirstwordsError for the first that is not to be had.
+    """
     from firstwords.corpus.sources import resolve_sources
     from firstwords.data.folders import find
 
-    say = reporter.say if reporter else None
     sources = resolve_sources(recipe.corpus, data, cache, offline=offline, say=say)
     checksums = {name: [file.sha256 for file in source.files] for name, source in sources.items()}
     dev_path = None

@@ -53,6 +53,10 @@ class Job:
     reporter: Reporter
     suites: dict[str, Suite] = field(default_factory=dict)
 
+    def is_done(self, stage: str) -> bool:
+        """Whether the run has this stage with these settings and inputs."""
+        return self.run.is_done(stage, self.fingerprints[stage])
+
 
 def run(
     recipe: Recipe,
@@ -78,10 +82,10 @@ def run(
     with job.run.locked():
         _write_recipe(job)
         wanted = STAGES[: STAGES.index(until) + 1]
-        if "evaluation" in wanted:
+        if "evaluation" in wanted and not job.is_done("evaluation"):
             _load_suites(job)
         for stage in wanted:
-            if stage == "training":
+            if stage == "training" and not job.is_done(stage):
                 _check_suites(job)
             _carry_out(job, stage)
     return job.run
@@ -98,7 +102,7 @@ def _prepare(
     problem: FirstwordsError | None = None
     inputs: Inputs | None = None
     try:
-        inputs = find_inputs(recipe, data, cache, offline=offline, reporter=reporter)
+        inputs = find_inputs(recipe, data, cache, offline=offline, say=reporter.say)
     except FirstwordsError as error:
         # A run whose corpus is made no longer needs the sources it was made from.
         problem = error
@@ -164,7 +168,7 @@ def split_suite(named: str) -> tuple[str, str]:
 
 def _carry_out(job: Job, stage: str) -> None:
     run, fingerprint = job.run, job.fingerprints[stage]
-    if run.is_done(stage, fingerprint):
+    if job.is_done(stage):
         job.reporter.stage(stage, "kept", "")
         return
     if stage not in ("evaluation", "export"):
@@ -247,48 +251,48 @@ def _training(job: Job) -> tuple[dict[str, Any], str]:
     atomic_write_text(begun, fingerprint)
     for name in ("train", "dev"):
         TokenFile(job.run.stage("tokens"), name).verify()
-    result = train(job.recipe, _vocabulary(job).size, job.run.stage("tokens"), folder, watcher=job.reporter)
+    result = train(job.recipe, _vocabulary(job).size, job.run.stage("tokens"), folder, reporter=job.reporter)
     note = f"{result.steps:,} steps, dev loss {result.last_dev_loss:.3f} (best {result.best_dev_loss:.3f})"
     return asdict(result) | {"environment": environment()}, note
 
 
 def _evaluation(job: Job) -> tuple[dict[str, Any], str]:
-    overall: dict[str, float] = {}
+    """Score every suite that has no result yet; each checkpoint is loaded once, and only if it is needed."""
+    recipe = job.recipe
     job.run.stage("evaluation").mkdir(exist_ok=True)
-    for named in job.recipe.evaluation.suites:
-        suite, protocol = split_suite(named)
-        result_name = f"{job.suites[suite].name}.{protocol}"
-        overall[result_name] = _evaluate(job, named, job.recipe.training.select, result_name)
-        if job.recipe.evaluation.untrained_control:
-            overall[f"untrained.{result_name}"] = _evaluate(job, named, "untrained", f"untrained.{result_name}")
-    notes = [f"{named} {100 * accuracy:.1f}%" for named, accuracy in overall.items()]
+    checkpoints = {"": recipe.training.select} | (
+        {"untrained.": "untrained"} if recipe.evaluation.untrained_control else {}
+    )
+    overall: dict[str, float] = {}
+    for prefix, checkpoint in checkpoints.items():
+        loaded = None
+        for named in recipe.evaluation.suites:
+            suite, protocol = split_suite(named)
+            name = f"{prefix}{job.suites[suite].name}.{protocol}"
+            fingerprint = fingerprint_of("result", named, checkpoint, job.fingerprints["training"])
+            if not job.run.has_result(name, fingerprint):
+                loaded = loaded or load_model(job.run, checkpoint)
+                _evaluate(job, loaded, job.suites[suite], protocol, name, fingerprint)
+            overall[name] = job.run.result(name)["overall"]["accuracy"]
+    notes = [f"{name} {100 * accuracy:.1f}%" for name, accuracy in overall.items()]
     return {"overall": overall}, ", ".join(notes) or "no suites"
 
 
-def _evaluate(job: Job, named: str, checkpoint: str, result_name: str) -> float:
-    """Score one checkpoint on one suite, unless that is done; returns the overall accuracy (0 to 1)."""
+def _evaluate(job: Job, loaded: tuple[Any, Any], suite: Suite, protocol: str, name: str, fingerprint: str) -> None:
+    """Score one model on one suite and write the result `name`."""
     from firstwords.evaluation.judging import evaluate_suite, write_evaluation
 
-    fingerprint = fingerprint_of("result", named, checkpoint, job.fingerprints["training"])
-    mark = job.run.mark(f"evaluation.{result_name}")
-    if mark is not None and mark.fingerprint == fingerprint:
-        return mark.facts["overall"]
-    suite, protocol = split_suite(named)
-    model, vocabulary = load_model(job.run, checkpoint)
-    started = time.monotonic()
+    model, vocabulary = loaded
     result = evaluate_suite(
         model,
         vocabulary,
-        job.suites[suite],
+        suite,
         protocol,
         add_bos=job.recipe.tokens.add_bos,
-        progress=lambda done, total: job.reporter.progress(result_name, done, total),
+        progress=lambda done, total: job.reporter.progress(name, done, total),
     )
-    write_evaluation(result, job.run.stage("evaluation"), result_name)
-    job.run.set_done(
-        f"evaluation.{result_name}", fingerprint, time.monotonic() - started, {"overall": result.overall.accuracy}
-    )
-    return result.overall.accuracy
+    write_evaluation(result, job.run.stage("evaluation"), name)
+    job.run.set_done(f"evaluation.{name}", fingerprint, result.seconds, {"overall": result.overall.accuracy})
 
 
 def load_model(run: RunFolder, checkpoint: str = "last") -> tuple[Any, Any]:

@@ -41,6 +41,12 @@ def atomic_write_json(path: Path, value: Any) -> None:
     atomic_write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds."""
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that takes the name `path` when the block ends well, and is removed otherwise."""
@@ -98,7 +104,7 @@ class RunFolder:
     def mark(self, stage: str) -> Mark | None:
         """The mark of a stage, or None where it is not done."""
         try:
-            return Mark(**json.loads(self._mark_path(stage).read_text(encoding="utf-8")))
+            return Mark(**read_json(self._mark_path(stage)))
         except (OSError, ValueError, TypeError):
             return None
 
@@ -117,10 +123,20 @@ class RunFolder:
         """Take a mark away, before its stage is made again."""
         self._mark_path(stage).unlink(missing_ok=True)
 
+    def result(self, name: str) -> dict[str, Any]:
+        """What `evaluation/<name>.json` holds, as in `blimp.firstwords` or `untrained.blimp.firstwords`."""
+        return read_json(self._result_path(name))
+
+    def has_result(self, name: str, fingerprint: str | None = None) -> bool:
+        """Whether a result is done and still there; with `fingerprint`, whether it is of those settings."""
+        mark = self.mark(f"evaluation.{name}")
+        same = mark is not None and fingerprint in (None, mark.fingerprint)
+        return same and self._result_path(name).is_file()
+
     def facts(self) -> dict[str, Any]:
         """The content of run.json; empty where there is none."""
         try:
-            return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            return read_json(self.path / "run.json")
         except (OSError, ValueError):
             return {}
 
@@ -173,6 +189,9 @@ class RunFolder:
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+
+    def _result_path(self, name: str) -> Path:
+        return self.stage("evaluation") / f"{name}.json"
 
     def _mark_path(self, stage: str) -> Path:
         return self.path / "done" / f"{stage}.json"

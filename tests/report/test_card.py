@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -145,3 +146,20 @@ def test_a_run_that_is_not_trained_has_no_card(tiny_run: RunFolder, tmp_path: Pa
 def test_the_report_loads_no_training_code() -> None:
     check = "import firstwords.report.card, sys; sys.exit('torch' in sys.modules or 'huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_a_test_set_of_ones_own_is_on_the_card_under_its_own_name(tiny_run: RunFolder, tmp_path: Path) -> None:
+    pair = {"sentence_good": "The cats sleep.", "sentence_bad": "The cats sleeps.", "UID": "own", "pairID": "0"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    suites = json.dumps([f"{tmp_path / 'pairs.jsonl'}.firstwords"])
+    recipe = Recipe.load(tiny_run.path / "recipe.toml").override({"evaluation.suites": suites})
+    run = pipeline.run(recipe, workspace=tiny_run.path.parent, name="own-pairs", offline=True)
+    assert "**pairs, protocol `firstwords`" in (run.path / "model" / "README.md").read_text()
+
+
+def test_results_that_were_deleted_are_made_again(tiny_run: RunFolder) -> None:
+    results = tiny_run.path / "evaluation"
+    before = json.loads((results / "grammar.firstwords.json").read_text())["overall"]
+    shutil.rmtree(results)
+    pipeline.run(Recipe.load(tiny_run.path / "recipe.toml"), workspace=tiny_run.path.parent, offline=True)
+    assert json.loads((results / "grammar.firstwords.json").read_text())["overall"] == before

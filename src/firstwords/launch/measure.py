@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from dataclasses import dataclass, replace
@@ -11,14 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from firstwords.model.llama import Llama
-from firstwords.model.loss import summed_cross_entropy
-from firstwords.tokens.batches import Batches, FlatBatch, flat_batches
+from firstwords.tokens.batches import Batches, flat_batches
 from firstwords.training.devices import Device, choose_device, prepare_process
 from firstwords.training.optimizers import make_optimizer
+from firstwords.training.step import add_gradient, update
 
 if TYPE_CHECKING:
-    from torch.optim import Optimizer
-
     from firstwords.evaluation.pairs import Suite
     from firstwords.recipe import Recipe
     from firstwords.tokens.tokenizer import Vocabulary
@@ -49,6 +46,7 @@ def measure_training(
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind).train()
     model.gradient_checkpointing = checkpointing
     optimizer = make_optimizer(model, recipe.training)
+    scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
     end = time.monotonic() + seconds
     passes: list[tuple[float, int]] = []
     updates: list[float] = []
@@ -58,10 +56,14 @@ def measure_training(
         sequences = batches.step(step % batches.steps).sequences
         gathering = time.perf_counter() - started
         for flat in flat_batches(sequences, device.micro_tokens, device.kind):
-            passes.append(_forward_backward(model, flat, device))
+            started = time.perf_counter()
+            float(add_gradient(model, flat, len(flat.ids_N), device, scaler))  # waits for the device
+            passes.append((time.perf_counter() - started, int((flat.targets_N >= 0).sum())))
             if len(passes) > _WARM_UP and time.monotonic() > end:
                 break
-        updates.append(gathering + _update(model, optimizer))
+        started = time.perf_counter()
+        update(model, optimizer, scaler, recipe.training.clip_norm)
+        updates.append(gathering + time.perf_counter() - started)
         step += 1
     counted = passes[_WARM_UP:] or passes[-1:]
     tokens = sum(count for _, count in counted)
@@ -72,26 +74,6 @@ def measure_training(
         tokens,
         device.peak_memory_bytes(),
     )
-
-
-def _forward_backward(model: Llama, flat: FlatBatch, device: Device) -> tuple[float, int]:
-    """Seconds and predicted tokens of one micro-batch."""
-    started = time.perf_counter()
-    with device.autocast():
-        hidden_ND = model.hidden(flat.ids_N, flat.layout)
-        loss = summed_cross_entropy(hidden_ND, model.unembedding.weight, flat.targets_N) / len(flat.ids_N)
-    loss.backward()
-    float(loss.detach())  # waits for a device that works on its own
-    return time.perf_counter() - started, int((flat.targets_N >= 0).sum())
-
-
-def _update(model: Llama, optimizer: Optimizer) -> float:
-    started = time.perf_counter()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf)
-    optimizer.step()
-    optimizer.zero_grad()
-    float(norm)
-    return time.perf_counter() - started
 
 
 def measure_scoring(recipe: Recipe, vocabulary: Vocabulary, suite: Suite, protocol: str) -> float:

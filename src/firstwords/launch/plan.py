@@ -22,7 +22,6 @@ from firstwords.launch.trial import Trial, find_trial, make_trial
 from firstwords.model.cost import ModelCost, training_flops_per_token, training_memory_bytes
 from firstwords.pipeline import split_suite
 from firstwords.recipe import Recipe
-from firstwords.reporter import Silent
 from firstwords.run_folder import runs_in
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ def make_plan(
 
     say = say or (lambda _: None)
     cache = cache or cache_folder()
-    inputs = find_inputs(recipe, data, cache, offline=offline, reporter=_Says(say))
+    inputs = find_inputs(recipe, data, cache, offline=offline, say=say)
     fingerprints = stage_fingerprints(recipe, inputs.checksums)
     device = choose_device(recipe.training)
     with tempfile.TemporaryDirectory(prefix="firstwords-plan-") as temporary:
@@ -173,16 +172,6 @@ def make_plan(
             stages=tuple(StagePlan(s, seconds[s], _done_by(s, fingerprints[s], workspace)) for s in STAGES),
             remarks=remarks_on(recipe, inputs, trial, text, training, problems),
         )
-
-
-class _Says(Silent):
-    """Hands remarks on and is silent of all else."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-
-    def say(self, text: str) -> None:
-        self._say(text)
 
 
 def _done_by(stage: str, fingerprint: str, workspace: Path) -> str | None:
@@ -225,15 +214,14 @@ def _context(recipe: Recipe, trial: Trial) -> float:
 
 
 def _training_plan(recipe: Recipe, text: TextPlan, trial: Trial, device: Device) -> TrainingPlan:
+    from firstwords.training.loop import wants_checkpointing
+
     batches, settings = _batches(recipe, trial, scaled=True), recipe.training
     lines = recipe.tokens.examples == "lines"
     tokens_per_epoch = text.tokens if lines else batches.rows_per_epoch * recipe.tokens.context
     epochs = batches.epochs_done(batches.steps)
     tokens = round(epochs * tokens_per_epoch)
-    free_bytes = device.free_memory_bytes()
-    checkpointing = settings.gradient_checkpointing
-    if checkpointing == "auto":
-        checkpointing = _memory_bytes(recipe, text.vocabulary, device, checkpointing=False) > 0.9 * free_bytes
+    checkpointing = wants_checkpointing(recipe, text.vocabulary, device)
     return TrainingPlan(
         steps=batches.steps,
         epochs=epochs,
@@ -247,7 +235,7 @@ def _training_plan(recipe: Recipe, text: TextPlan, trial: Trial, device: Device)
         precision=device.precision,
         gradient_checkpointing=checkpointing,
         memory_bytes=_memory_bytes(recipe, text.vocabulary, device, checkpointing=checkpointing),
-        free_memory_bytes=free_bytes,
+        free_memory_bytes=device.free_memory_bytes(),
         tokens_per_second=None,
         measured_peak_bytes=None,
     )

@@ -6,7 +6,6 @@ that has made them already is a trial too.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from firstwords.budget import Budget
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
-from firstwords.run_folder import runs_in
+from firstwords.run_folder import read_json, runs_in
 
 if TYPE_CHECKING:
     from firstwords.identity import Inputs
@@ -55,11 +54,11 @@ class Trial:
 
     def corpus(self) -> dict[str, Any]:
         """The content of corpus.json."""
-        return _read_json(self.folder / "corpus" / "corpus.json")
+        return read_json(self.folder / "corpus" / "corpus.json")
 
     def fertility(self) -> dict[str, Any]:
         """The content of fertility.json."""
-        return _read_json(self.folder / "tokenizer" / "fertility.json")
+        return read_json(self.folder / "tokenizer" / "fertility.json")
 
     def vocabulary(self) -> Vocabulary:
         """The tokenizer."""
@@ -84,11 +83,6 @@ class Trial:
             words=round(facts.words / share),
             text_bytes=round(facts.text_bytes / share),
         )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return values
 
 
 def find_trial(fingerprints: Mapping[str, str], workspace: Path) -> Trial | None:

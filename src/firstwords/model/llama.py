@@ -109,8 +109,8 @@ _QUERY_BLOCK = 128
 def _blocked_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
     """Causal attention as plain batched products with a float32 softmax; shape (B, H, T, E).
 
-    PyTorch's fused attention is 3 to 6 times slower than this on a CPU for sequences under 256 tokens, forward and
-    backward, and no faster at 512 (docs/results.md).
+    PyTorch's fused attention was 2.6 to 5.8 times slower than this on a CPU for sequences of 14 to 128 tokens, forward
+    and backward (docs/experiments.md).
     """
     if k_BKTE.shape[1] != q_BHTE.shape[1]:
         share = q_BHTE.shape[1] // k_BKTE.shape[1]

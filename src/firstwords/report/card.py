@@ -6,7 +6,6 @@ What the card says stands in `card_template.md`; here its numbers are gathered.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
 from firstwords.report.terminal import duration
-from firstwords.run_folder import RunFolder, atomic_write_text
+from firstwords.run_folder import RunFolder, atomic_write_text, read_json
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -28,6 +27,7 @@ _TITLES = {
 _HUB_DATASETS = {"blimp": "nyu-mll/blimp", "blimp-fast": "nyu-mll/blimp"}
 _NAMED_BESIDE = 3
 """How many phenomena are named as the strongest and as the weakest."""
+_UNTRAINED = "untrained."
 _MOST_LOSS_LINES = 12
 _CHANCE = 0.5
 
@@ -56,7 +56,7 @@ def write_card(run: RunFolder, samples: Mapping[str, str], path: Path) -> None:
     for stage in ("corpus", "tokenizer", "tokens", "training", "evaluation"):
         _facts(run, stage)
     recipe = Recipe.load(run.path / "recipe.toml")
-    results = _results(run, recipe)
+    results = _results(run)
     text = f"---\n{_metadata(run, recipe, results)}\n---\n\n{_body(run, recipe, results, samples)}"
     atomic_write_text(path, text)
 
@@ -105,8 +105,8 @@ def _body(run: RunFolder, recipe: Recipe, results: Sequence[_Result], samples: M
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     values = recipe.to_values()
-    training, corpus = _facts(run, "training"), _read_json(run.stage("corpus") / "corpus.json")
-    tokenizer, losses = _read_json(run.stage("tokenizer") / "fertility.json"), _losses(run)
+    training, corpus = _facts(run, "training"), read_json(run.stage("corpus") / "corpus.json")
+    tokenizer, losses = read_json(run.stage("tokenizer") / "fertility.json"), _losses(run)
     environment = training["environment"]
     # A number that is missing must fail, not leave a gap.
     templates = Environment(
@@ -162,19 +162,16 @@ def _mark_date(run: RunFolder) -> str:
     return mark.finished if mark else ""
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return values
-
-
-def _results(run: RunFolder, recipe: Recipe) -> list[_Result]:
-    folder = run.stage("evaluation")
+def _results(run: RunFolder) -> list[_Result]:
+    """The results of the evaluation stage, by the names it wrote them under; controls beside the trained model."""
+    names: dict[str, float] = _facts(run, "evaluation")["overall"]
     found = []
-    for named in recipe.evaluation.suites:
-        suite, _, protocol = named.rpartition(".")
-        untrained = folder / f"untrained.{named}.json"
-        control = _read_json(untrained) if recipe.evaluation.untrained_control else None
-        found.append(_Result(suite, protocol, _read_json(folder / f"{named}.json"), control))
+    for name in names:
+        if name.startswith(_UNTRAINED):
+            continue
+        values = run.result(name)
+        untrained = run.result(_UNTRAINED + name) if _UNTRAINED + name in names else None
+        found.append(_Result(values["suite"], values["protocol"], values, untrained))
     return found
 
 

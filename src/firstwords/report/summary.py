@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from firstwords.identity import STAGES
 from firstwords.report.terminal import duration
 from firstwords.run_folder import RunFolder
 
-_STAGES = ("corpus", "tokenizer", "tokens", "training", "evaluation", "export")
 _UNTRAINED = "untrained."
 
 
@@ -73,9 +73,9 @@ class RunSummary:
 
 def summarize(run: RunFolder) -> RunSummary:
     """Read a run's folder, finished or not."""
-    marks = {stage: run.mark(stage) for stage in _STAGES}
+    marks = {stage: run.mark(stage) for stage in STAGES}
     facts = {stage: mark.facts if mark else None for stage, mark in marks.items()}
-    exported = run.stage("model")
+    exported = run.stage("export")
     return RunSummary(
         name=run.name,
         path=str(run.path),
@@ -94,8 +94,8 @@ def summarize(run: RunFolder) -> RunSummary:
 
 def state_of(run: RunFolder) -> str:
     """`complete`, `training: step 350, epoch 0.5 of 5`, `done: corpus, tokenizer`; and who is writing it now."""
-    done = [stage for stage in _STAGES if run.mark(stage) is not None]
-    if len(done) == len(_STAGES):
+    done = [stage for stage in STAGES if run.mark(stage) is not None]
+    if len(done) == len(STAGES):
         state = "complete"
     else:
         last = _last_metrics(run)
@@ -261,9 +261,8 @@ def _evaluations(run: RunFolder) -> dict[str, Evaluation]:
     found = {}
     for mark in sorted((run.path / "done").glob("evaluation.*.json")):
         name = mark.name.removeprefix("evaluation.").removesuffix(".json")
-        path = run.stage("evaluation") / f"{name}.json"
-        if path.is_file():
-            found[name] = _evaluation(json.loads(path.read_text(encoding="utf-8")))
+        if run.has_result(name):
+            found[name] = _evaluation(run.result(name))
     return found
 
 

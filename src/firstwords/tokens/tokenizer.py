@@ -76,24 +76,14 @@ def learn_tokenizer(
     Returns what was learnt (sizes, fertility in tokens per word, bytes per token), also written as fertility.json.
     Raises FirstwordsError where the text is too small for the vocabulary.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import processors, trainers
+    from tokenizers.pre_tokenizers import ByteLevel
 
-    steps = {
-        "nfc": normalizers.NFC,
-        "nfd": normalizers.NFD,
-        "nfkc": normalizers.NFKC,
-        "lowercase": normalizers.Lowercase,
-        "strip": normalizers.Strip,
-    }
-    tokenizer = Tokenizer(models.BPE())
-    if settings.normalizer:
-        tokenizer.normalizer = normalizers.Sequence([steps[name]() for name in settings.normalizer])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=settings.prefix_space)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _untrained_tokenizer(settings)
     trainer = trainers.BpeTrainer(
         vocab_size=settings.vocabulary,
         min_frequency=settings.min_frequency,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()) if settings.all_bytes else [],
+        initial_alphabet=sorted(ByteLevel.alphabet()) if settings.all_bytes else [],
         show_progress=False,
     )
     tokenizer.train_from_iterator(read_lines(text_file, keep_ends=True), trainer)
@@ -129,6 +119,25 @@ def learn_tokenizer(
     facts = _fertility(Vocabulary.load(folder), text_file) | {"vocabulary": learnt, "special_tokens": specials}
     atomic_write_json(folder / "fertility.json", facts)
     return facts
+
+
+def _untrained_tokenizer(settings: TokenizerSettings) -> Tokenizer:
+    """A ByteLevel BPE with the recipe's normalizer, which has learnt nothing yet."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    steps = {
+        "nfc": normalizers.NFC,
+        "nfd": normalizers.NFD,
+        "nfkc": normalizers.NFKC,
+        "lowercase": normalizers.Lowercase,
+        "strip": normalizers.Strip,
+    }
+    tokenizer = Tokenizer(models.BPE())
+    if settings.normalizer:
+        tokenizer.normalizer = normalizers.Sequence([steps[name]() for name in settings.normalizer])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=settings.prefix_space)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def _fertility(vocabulary: Vocabulary, text_file: Path, sample_bytes: int = 2**21) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def prepare_process() -> None:
 
     oneDNN keeps a compiled kernel for each of the last 1,024 shapes that it met; with batches of ever new shapes they
     come to hold gigabytes, and an eighth of them costs a tenth of the speed (docs/experiments.md). glibc gives large
-    blocks back to the system at once and gets them anew, page by page, zeroed: a quarter of a training step on the CPU.
+    blocks back to the system at once and gets them anew, page by page, zeroed: a fifth of a training step on the CPU.
     Keeping them costs no more memory than the peak.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")

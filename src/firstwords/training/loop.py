@@ -9,36 +9,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
 
 from firstwords.errors import FirstwordsError
 from firstwords.model.cost import training_memory_bytes
 from firstwords.model.llama import Llama
-from firstwords.model.loss import summed_cross_entropy
 from firstwords.recipe import Recipe
-from firstwords.tokens.batches import Batches, StepBatch, flat_batches
+from firstwords.reporter import Reporter, Silent
+from firstwords.tokens.batches import Batches, StepBatch
 from firstwords.tokens.encoding import TokenFile
 from firstwords.training.checkpoints import Progress, saved_states
-from firstwords.training.dev_loss import DevLoss, dev_loss
+from firstwords.training.dev_loss import dev_loss
 from firstwords.training.devices import Device, choose_device, prepare_process
 from firstwords.training.keeper import Keeper
 from firstwords.training.optimizers import make_optimizer, set_learning_rate
 from firstwords.training.schedule import learning_rate
+from firstwords.training.step import add_gradients, update
 from firstwords.training.trackers import MetricsLog, StepMetrics, read_metrics
-
-
-class Watcher(Protocol):
-    """Who is told of every step and every dev loss, to show them."""
-
-    def step(self, metrics: StepMetrics, steps: int) -> None:
-        """One step of `steps` is done."""
-
-    def dev(self, step: int, loss: DevLoss) -> None:
-        """The dev loss after `step` steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +61,7 @@ def train(
     tokens: Path,
     folder: Path,
     *,
-    watcher: Watcher | None = None,
+    reporter: Reporter | None = None,
     on_checkpoint: Callable[[Path], None] = lambda _: None,
 ) -> TrainingResult:
     """Train the recipe's model on the token files in `tokens`; everything is written under `folder`.
@@ -81,13 +70,13 @@ def train(
     as one that was not, on the same machine. Raises FirstwordsError (exit code 3) where the loss is not finite, and
     Interrupted after Ctrl-C or SIGTERM.
     """
-    settings = recipe.training
+    settings, reporter = recipe.training, reporter or Silent()
     prepare_process()
     device = choose_device(settings)
     batches = Batches(TokenFile(tokens, "train"), recipe.tokens, settings, recipe.seed)
     dev_tokens = TokenFile(tokens, "dev")
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
-    model.gradient_checkpointing = _wants_checkpointing(recipe, vocabulary, device)
+    model.gradient_checkpointing = wants_checkpointing(recipe, vocabulary, device)
     optimizer = make_optimizer(model, settings)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
     keeper = Keeper(folder, settings, model, optimizer, scaler, on_checkpoint)
@@ -101,8 +90,8 @@ def train(
             set_learning_rate(optimizer, rate)
             torch.manual_seed((recipe.seed * 1_000_003 + step) % 2**63)  # dropout: a pure function of seed and step
             batch = batches.step(step)
-            loss = _forward_backward(model, batch, settings.loss_mean_over == "tokens", device, scaler)
-            gradient_norm = _update(model, optimizer, scaler, settings.clip_norm)
+            loss = add_gradients(model, batch, settings.loss_mean_over == "tokens", device, scaler)
+            gradient_norm = update(model, optimizer, scaler, settings.clip_norm)
             _refuse_non_finite(step, loss, gradient_norm, batch, keeper, scaled=device.scales_loss)
 
             seconds = time.monotonic() - started
@@ -112,14 +101,12 @@ def train(
             norm = gradient_norm if math.isfinite(gradient_norm) else None  # fp16 skips such a step
             metrics = StepMetrics(step + 1, epoch, words, rate, loss, norm, batch.tokens, seconds)
             log.write(asdict(metrics))
-            if watcher:
-                watcher.step(metrics, batches.steps)
+            reporter.step(metrics, batches.steps)
             if _dev_loss_due(step, settings.eval_every_steps, batches):
                 found = dev_loss(model, dev_tokens, recipe.tokens, device)
                 log.write({"step": step + 1, "epoch": epoch, "words_seen": words} | asdict(found))
                 progress = keeper.keep_best(progress, found.dev_loss)
-                if watcher:
-                    watcher.dev(step + 1, found)
+                reporter.dev(step + 1, found)
             keeper.keep_at_words(words_before, progress)
             if stop_requested() or keeper.state_is_due():
                 log.flush()
@@ -130,32 +117,6 @@ def train(
     log.close()
     keeper.keep_last(progress)
     return _result(folder, progress, device, model)
-
-
-def _forward_backward(
-    model: Llama, batch: StepBatch, over_tokens: bool, device: Device, scaler: torch.amp.GradScaler
-) -> float:
-    """Accumulate the gradient of the step's mean loss over micro-batches that fit the memory; returns that loss."""
-    model.train()
-    divisor = max(1, batch.tokens if over_tokens else batch.targets)
-    losses: list[Tensor] = []
-    for flat in flat_batches(batch.sequences, device.micro_tokens, device.kind):
-        with device.autocast():
-            hidden_ND = model.hidden(flat.ids_N, flat.layout)
-            loss = summed_cross_entropy(hidden_ND, model.unembedding.weight, flat.targets_N) / divisor
-        scaler.scale(loss).backward()
-        losses.append(loss.detach())
-    return float(torch.stack(losses).double().sum()) if losses else 0.0
-
-
-def _update(model: Llama, optimizer: Optimizer, scaler: torch.amp.GradScaler, clip_norm: float | None) -> float:
-    """Clip, step, and clear the gradients; returns the gradient's norm before clipping."""
-    scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm if clip_norm is not None else math.inf)
-    scaler.step(optimizer)
-    scaler.update()
-    optimizer.zero_grad()
-    return float(norm)
 
 
 def _refuse_non_finite(
@@ -182,12 +143,19 @@ def _dev_loss_due(step: int, every_steps: int | None, batches: Batches) -> bool:
     return (step + 1) % every_steps == 0 or step + 1 == batches.steps
 
 
-def _wants_checkpointing(recipe: Recipe, vocabulary: int, device: Device) -> bool:
-    """`auto` recomputes activations only where they would not fit the memory."""
-    if recipe.training.gradient_checkpointing != "auto":
-        return recipe.training.gradient_checkpointing
-    half = device.precision != "fp32"
-    needed = training_memory_bytes(recipe.model, vocabulary, device.micro_tokens, half=half, checkpointing=False)
+def wants_checkpointing(recipe: Recipe, vocabulary: int, device: Device) -> bool:
+    """Whether training recomputes activations: as the recipe says; `auto` only where they would not fit the memory."""
+    asked = recipe.training.gradient_checkpointing
+    if asked != "auto":
+        return asked
+    needed = training_memory_bytes(
+        recipe.model,
+        vocabulary,
+        device.micro_tokens,
+        half=device.precision != "fp32",
+        checkpointing=False,
+        context=recipe.tokens.context,
+    )
     return needed > 0.9 * device.free_memory_bytes()
 
 
