@@ -23,6 +23,8 @@ ORDER = [
     "training",
     "evaluation",
     "report",
+    "models",
+    "assessment",
     "pipeline",
     "launch",
     "__init__",

@@ -10,11 +10,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from firstwords.assessment import Asked, TestSets, assess, number_of, shown
 from firstwords.errors import FirstwordsError, did_you_mean
+from firstwords.evaluation.tasks.task import Lookup
 from firstwords.identity import (
     STAGES,
     Inputs,
@@ -24,6 +27,7 @@ from firstwords.identity import (
     identity_settings,
     stage_fingerprints,
 )
+from firstwords.models import checkpoint_identity, load_model, open_run
 from firstwords.recipe import Recipe
 from firstwords.reporter import Reporter, Silent
 from firstwords.run_folder import (
@@ -32,11 +36,7 @@ from firstwords.run_folder import (
     atomic_write_json,
     atomic_write_text,
     claim_run,
-    fingerprint_of,
 )
-
-if TYPE_CHECKING:
-    from firstwords.evaluation.pairs import Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,13 @@ class Job:
     run: RunFolder
     inputs: Inputs | None
     fingerprints: Mapping[str, str]
-    data: Sequence[Path]
-    cache: Path
-    offline: bool
     reporter: Reporter
-    suites: dict[str, Suite] = field(default_factory=dict)
+    tests: TestSets
+
+    @property
+    def asked(self) -> list[Asked]:
+        """What the recipe wants to be measured."""
+        return [Asked.parse(named) for named in self.recipe.evaluation.suites]
 
     def is_done(self, stage: str) -> bool:
         """Whether the run has this stage with these settings and inputs."""
@@ -83,10 +85,10 @@ def run(
         _write_recipe(job)
         wanted = STAGES[: STAGES.index(until) + 1]
         if "evaluation" in wanted and not job.is_done("evaluation"):
-            _load_suites(job)
+            _read_tests(job)
         for stage in wanted:
-            if stage == "training" and not job.is_done(stage):
-                _check_suites(job)
+            if stage == "training" and "evaluation" in wanted and not job.is_done(stage):
+                _check_lengths(job)
             _carry_out(job, stage)
     return job.run
 
@@ -118,7 +120,8 @@ def _prepare(
     if problem is not None and (run.mark("corpus") is None or "inputs" not in run.facts()):
         raise problem
     recorded = checksums if checksums is not None else run.facts()["inputs"]
-    return Job(recipe, run, inputs, stage_fingerprints(recipe, recorded), data, cache, offline, reporter)
+    tests = TestSets(Lookup(data, cache, recipe.seed, offline, reporter.say))
+    return Job(recipe, run, inputs, stage_fingerprints(recipe, recorded), reporter, tests)
 
 
 def _write_recipe(job: Job) -> None:
@@ -132,38 +135,23 @@ def _write_recipe(job: Job) -> None:
     atomic_write_text(job.run.path / "recipe.toml", job.recipe.to_toml())
 
 
-def _load_suites(job: Job) -> None:
+def _read_tests(job: Job) -> None:
     """Read the test sets before anything is trained: a missing one is found now, not after hours."""
-    from firstwords.evaluation.pairs import load_suite
-    from firstwords.evaluation.protocols import find_protocol
-
-    for named in job.recipe.evaluation.suites:
-        suite, protocol = split_suite(named)
-        find_protocol(protocol)
-        if suite not in job.suites:
-            job.suites[suite] = load_suite(
-                suite, job.data, job.cache, job.recipe.seed, offline=job.offline, say=job.reporter.say
-            )
+    for asked in job.asked:
+        job.tests.check(asked)
 
 
-def _check_suites(job: Job) -> None:
+def _check_lengths(job: Job) -> None:
     """Refuse a sentence that is too long for the model before it is trained."""
     from firstwords.evaluation.judging import check_lengths
     from firstwords.evaluation.protocols import find_protocol
+    from firstwords.evaluation.reader import Reader
 
-    for named in job.recipe.evaluation.suites if job.suites else ():
-        suite, protocol = split_suite(named)
-        check_lengths(job.suites[suite], find_protocol(protocol), _vocabulary(job), job.recipe.model.positions)
-
-
-def split_suite(named: str) -> tuple[str, str]:
-    """`blimp.firstwords` -> ("blimp", "firstwords")."""
-    suite, dot, protocol = named.rpartition(".")
-    if not dot:
-        raise FirstwordsError(
-            f"'{named}' names no protocol", where="evaluation.suites", do=f"write it as '{named}.firstwords'"
-        )
-    return suite, protocol
+    reader = Reader.of(_vocabulary(job))
+    for asked in job.asked:
+        suite = job.tests.pairs(asked.test)
+        if suite is not None:
+            check_lengths(suite, find_protocol(asked.protocol), reader, job.recipe.model.positions)
 
 
 def _carry_out(job: Job, stage: str) -> None:
@@ -257,65 +245,25 @@ def _training(job: Job) -> tuple[dict[str, Any], str]:
 
 
 def _evaluation(job: Job) -> tuple[dict[str, Any], str]:
-    """Score every suite that has no result yet; each checkpoint is loaded once, and only if it is needed."""
+    """Measure what has no result yet; each checkpoint is loaded once, and only if it is needed."""
     recipe = job.recipe
-    job.run.stage("evaluation").mkdir(exist_ok=True)
     checkpoints = {"": recipe.training.select} | (
         {"untrained.": "untrained"} if recipe.evaluation.untrained_control else {}
     )
-    overall: dict[str, float] = {}
+    names = []
     for prefix, checkpoint in checkpoints.items():
-        loaded = None
-        for named in recipe.evaluation.suites:
-            suite, protocol = split_suite(named)
-            name = f"{prefix}{job.suites[suite].name}.{protocol}"
-            fingerprint = fingerprint_of("result", named, checkpoint, job.fingerprints["training"])
-            if not job.run.has_result(name, fingerprint):
-                loaded = loaded or load_model(job.run, checkpoint)
-                _evaluate(job, loaded, job.suites[suite], protocol, name, fingerprint)
-            overall[name] = job.run.result(name)["overall"]["accuracy"]
-    notes = [f"{name} {100 * accuracy:.1f}%" for name, accuracy in overall.items()]
-    return {"overall": overall}, ", ".join(notes) or "no suites"
-
-
-def _evaluate(job: Job, loaded: tuple[Any, Any], suite: Suite, protocol: str, name: str, fingerprint: str) -> None:
-    """Score one model on one suite and write the result `name`."""
-    from firstwords.evaluation.judging import evaluate_suite, write_evaluation
-
-    model, vocabulary = loaded
-    result = evaluate_suite(
-        model,
-        vocabulary,
-        suite,
-        protocol,
-        add_bos=job.recipe.tokens.add_bos,
-        progress=lambda done, total: job.reporter.progress(name, done, total),
-    )
-    write_evaluation(result, job.run.stage("evaluation"), name)
-    job.run.set_done(f"evaluation.{name}", fingerprint, result.seconds, {"overall": result.overall.accuracy})
-
-
-def load_model(run: RunFolder, checkpoint: str = "last") -> tuple[Any, Any]:
-    """The model of a kept checkpoint of a run (`last`, `best`, `untrained`, `words-0001M`) and its vocabulary."""
-    from firstwords.model.llama import Llama
-    from firstwords.tokens.tokenizer import Vocabulary
-    from firstwords.training.checkpoints import load_checkpoint
-    from firstwords.training.devices import choose_device, prepare_process
-
-    folder = run.stage("training") / "checkpoints" / checkpoint
-    if not folder.is_dir():
-        kept = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
-        raise FirstwordsError(
-            f"the run '{run.name}' has no checkpoint '{checkpoint}'",
-            where=", ".join(kept) or str(folder),
-            do=did_you_mean(checkpoint, kept) or f"train it with `firstwords run {run.name}`",
+        names += assess(
+            partial(open_run, job.run, checkpoint),
+            job.asked,
+            job.tests,
+            job.run,
+            identity=checkpoint_identity(job.run, checkpoint),
+            prefix=prefix,
+            reporter=job.reporter,
         )
-    prepare_process()
-    recipe = Recipe.load(run.path / "recipe.toml")
-    vocabulary = Vocabulary.load(run.stage("tokenizer"))
-    model = Llama(recipe.model, vocabulary.size)
-    load_checkpoint(folder, model)
-    return model.to(choose_device(recipe.training).kind).eval(), vocabulary
+    overall = {name: number_of(job.run.result(name)) for name in names}
+    notes = [f"{name} {shown(job.run.result(name))}" for name in overall]
+    return {"overall": overall}, ", ".join(notes) or "no suites"
 
 
 def _export(job: Job) -> tuple[dict[str, Any], str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstwords.errors import FirstwordsError
+from firstwords.evaluation.own_model import OwnModel
 from firstwords.evaluation.prefixes import prefix_batches
-from firstwords.evaluation.scoring import sentence_log_probs, token_log_probs
+from firstwords.evaluation.reader import Line
+from firstwords.evaluation.scoring import token_log_probs
+from firstwords.evaluation.subject import line_scores
 from firstwords.model.hub import save_folder
 from firstwords.model.llama import Layout, Llama
 from firstwords.settings import ModelSettings
@@ -38,6 +43,21 @@ def random_sequences(count: int, seed: int, alphabet: int = 4) -> list[list[int]
     return [rng.integers(1, 1 + alphabet, rng.integers(2, 30)).tolist() for _ in range(count)]
 
 
+Scorer = Callable[..., np.ndarray]
+
+
+@pytest.fixture
+def score(model: Llama, vocabulary: Vocabulary) -> Scorer:
+    """Scores sequences of ids by `model`."""
+
+    def of(sequences: Sequence[Sequence[int]], **options: Any) -> np.ndarray:
+        return line_scores(
+            OwnModel("small", model, vocabulary), [Line(tuple(ids), 1, len(ids)) for ids in sequences], **options
+        )
+
+    return of
+
+
 def one_by_one(model: Llama, ids: list[int]) -> list[float]:
     """The formula, one sentence at a time, over all logits, without dropout."""
     was_training = model.training
@@ -48,17 +68,17 @@ def one_by_one(model: Llama, ids: list[int]) -> list[float]:
     return [log_probs_TV[place, token].item() for place, token in enumerate(ids[1:])]
 
 
-def test_scores_are_those_of_the_plain_formula(model: Llama) -> None:
+def test_scores_are_those_of_the_plain_formula(model: Llama, score: Scorer) -> None:
     sequences = random_sequences(150, seed=0)
     expected = [one_by_one(model, ids) for ids in sequences]
     assert model.training, "dropout is on in the caller's model"
     for tokens, reference in zip(token_log_probs(model, sequences), expected, strict=True):
         np.testing.assert_allclose(tokens, reference, atol=1e-5)
     assert model.training, "and is so afterwards"
-    sums = sentence_log_probs(model, sequences)
+    sums = score(sequences)
     assert sums.dtype == np.float64
     np.testing.assert_allclose(sums, [sum(reference) for reference in expected], atol=1e-4)
-    np.testing.assert_allclose(sentence_log_probs(model, sequences, mean=True), list(map(np.mean, expected)), atol=1e-5)
+    np.testing.assert_allclose(score(sequences, mean=True), list(map(np.mean, expected)), atol=1e-5)
 
 
 @pytest.mark.parametrize("nodes", [1, 7, 100, 10_000])
@@ -69,11 +89,11 @@ def test_batch_size_does_not_matter(model: Llama, nodes: int) -> None:
         np.testing.assert_allclose(tokens, reference, atol=1e-5)
 
 
-def test_logits_are_made_in_pieces(monkeypatch: pytest.MonkeyPatch, model: Llama) -> None:
+def test_logits_are_made_in_pieces(monkeypatch: pytest.MonkeyPatch, model: Llama, score: Scorer) -> None:
     sequences = random_sequences(100, seed=2)
-    expected = sentence_log_probs(model, sequences)
+    expected = score(sequences)
     monkeypatch.setattr("firstwords.evaluation.scoring._CPU_LOGITS", 1)
-    np.testing.assert_allclose(sentence_log_probs(model, sequences), expected, atol=1e-5)
+    np.testing.assert_allclose(score(sequences), expected, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=50)
@@ -102,11 +122,11 @@ def test_sharing_leaves_no_trace_in_the_model(model: Llama) -> None:
     assert torch.equal(model(ids, Layout.of([3])), before)
 
 
-def test_scores_are_float32s_even_under_autocast(model: Llama) -> None:
+def test_scores_are_float32s_even_under_autocast(model: Llama, score: Scorer) -> None:
     sequences = random_sequences(30, seed=4)
-    expected = sentence_log_probs(model, sequences)
+    expected = score(sequences)
     with torch.autocast("cpu", torch.bfloat16):
-        assert sentence_log_probs(model, sequences).tolist() == expected.tolist()
+        assert score(sequences).tolist() == expected.tolist()
 
 
 def test_equal_to_transformers(vocabulary: Vocabulary, tokenizer_folder: Path, tmp_path: Path) -> None:
@@ -116,44 +136,57 @@ def test_equal_to_transformers(vocabulary: Vocabulary, tokenizer_folder: Path, t
     save_folder(model, vocabulary, tokenizer_folder, tmp_path)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     sequences = vocabulary.encode(["The cat sleeps near the tree.", "The cat sleep near the tree.", "Some dogs run."])
-    for ids, score in zip(sequences, sentence_log_probs(model, sequences), strict=True):
+    subject, lines = OwnModel("small", model, vocabulary), [Line(tuple(ids), 1, len(ids)) for ids in sequences]
+    for ids, found in zip(sequences, line_scores(subject, lines), strict=True):
         with torch.no_grad():
             loss = theirs(torch.tensor([ids]), labels=torch.tensor([ids])).loss.item()
-        assert score == pytest.approx(-loss * (len(ids) - 1), abs=1e-4)
+        assert found == pytest.approx(-loss * (len(ids) - 1), abs=1e-4)
 
 
-def test_equal_sentences_score_equal_and_are_scored_once(model: Llama) -> None:
+def test_equal_sentences_score_equal_and_are_scored_once(score: Scorer) -> None:
     told: list[tuple[int, int]] = []
-    scores = sentence_log_probs(model, [[1, 2, 3], [1, 2, 4], [1, 2, 3]], progress=lambda *done: told.append(done))
+    scores = score([[1, 2, 3], [1, 2, 4], [1, 2, 3]], progress=lambda *done: told.append(done))
     assert scores[0] == scores[2] != scores[1]
     assert told[-1] == (2, 2)
 
 
-def test_a_model_of_nans_gets_no_score(model: Llama) -> None:
+def test_a_model_of_nans_gets_no_score(model: Llama, score: Scorer) -> None:
     with torch.no_grad():
         model.norm.weight[0] = torch.nan
     with pytest.raises(FirstwordsError, match="not finite") as caught:
-        sentence_log_probs(model, [[1, 2], [1, 3]], describe=lambda number: f"sentence number {number}")
+        score([[1, 2], [1, 3]], describe=lambda number: f"sentence number {number}")
     assert caught.value.exit_code == 3
     assert caught.value.where == "sentence number 0"
 
 
-def test_one_broken_embedding_spoils_the_sentences_that_have_it_and_no_other(model: Llama) -> None:
+def test_one_broken_embedding_spoils_the_sentences_that_have_it_and_no_other(model: Llama, score: Scorer) -> None:
     if model.shape.tied_embeddings:
         pytest.skip("a broken row of tied embeddings spoils all logits")
     with torch.no_grad():
         model.embedding.weight[9] = torch.inf
     with pytest.raises(FirstwordsError) as caught:
-        sentence_log_probs(model, [[4, 2, 3], [1, 9, 3], [2, 9]])
-    assert caught.value.where == "sequence 1", "where it is only predicted it does no harm"
+        score([[4, 2, 3], [1, 9, 3], [2, 9]])
+    assert caught.value.where == "line 1", "where it is only predicted it does no harm"
 
 
-def test_a_sentence_longer_than_the_context_is_refused_not_cut(model: Llama) -> None:
+def test_a_sentence_longer_than_the_context_is_refused_not_cut(model: Llama, score: Scorer) -> None:
     positions = model.shape.positions
-    assert np.isfinite(sentence_log_probs(model, [[1] * (positions + 1)])).all(), "the last token is only predicted"
+    assert np.isfinite(score([[1] * (positions + 1)])).all(), "the last token is only predicted"
     with pytest.raises(FirstwordsError, match="context is too short") as caught:
-        sentence_log_probs(model, [[1, 2], [1] * (positions + 2)], describe="number {}".format)
+        score([[1, 2], [1] * (positions + 2)], describe="number {}".format)
     assert (caught.value.where, caught.value.exit_code) == ("number 1", 2)
+
+
+def test_only_what_is_asked_for_is_scored(model: Llama) -> None:
+    sequences = [*random_sequences(60, seed=5), [1, 2, 3, 4], [1, 2, 3, 4]]
+    first = [1 + number % (len(ids) - 1) for number, ids in enumerate(sequences)]
+    whole = token_log_probs(model, sequences)
+    for tokens, reference, start in zip(
+        token_log_probs(model, sequences, first_scored=first), whole, first, strict=True
+    ):
+        np.testing.assert_allclose(tokens[start - 1 :], reference[start - 1 :], atol=1e-5)
+    (alone,) = token_log_probs(model, [[1, 2, 3, 4]], first_scored=[3])
+    assert np.isnan(alone[:2]).all()
 
 
 def test_half_precision_weights_are_refused(model: Llama) -> None:

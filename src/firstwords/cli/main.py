@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from firstwords.cli import recipes, results, running
+from firstwords.cli import evaluating, recipes, results, running
 from firstwords.cli.parsing import explain, split_settings, unknown_command
 from firstwords.cli.printing import use_utf8
 from firstwords.errors import FirstwordsError
@@ -50,7 +50,7 @@ app = App(
 for _group, _commands in {
     _RECIPES: (recipes.recipes, recipes.new, recipes.schema, recipes.plan),
     _RUNS: (running.quickstart, running.run),
-    _STAGES: (running.corpus, running.tokenizer, running.train, running.evaluate, running.export),
+    _STAGES: (running.corpus, running.tokenizer, running.train, evaluating.evaluate, running.export),
     _RESULTS: (results.runs, results.show, results.generate),
 }.items():
     for _place_in_help, _command in enumerate(_commands):

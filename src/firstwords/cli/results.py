@@ -13,6 +13,7 @@ from firstwords.cli.options import Json, Workspace
 from firstwords.cli.printing import print_columns, print_json
 
 if TYPE_CHECKING:
+    from firstwords.report.results import HasResults
     from firstwords.report.summary import RunSummary
 
 
@@ -71,7 +72,7 @@ def generate(
     chosen = checkpoint or recipe.training.select
 
     from firstwords.model.generation import generate as continuation
-    from firstwords.pipeline import load_model
+    from firstwords.models import load_model
 
     model, vocabulary = load_model(folder, chosen)
     text = continuation(
@@ -99,10 +100,13 @@ def print_summaries(summaries: Sequence[RunSummary]) -> None:
     print_accuracies(summaries)
 
 
-def print_accuracies(summaries: Sequence[RunSummary]) -> None:
-    """Accuracies in percent with their intervals, the untrained control beside the trained model."""
-    from firstwords.report.summary import accuracy_tables
+def print_accuracies(models: Sequence[HasResults]) -> None:
+    """Accuracies in percent with their intervals, the untrained control beside the trained model; other tasks last."""
+    from firstwords.report.results import accuracy_tables, measure_table
 
-    for name, table in accuracy_tables(summaries).items():
+    for name, table in accuracy_tables(models).items():
         print(f"\n{name}: accuracy in %, with 95% intervals")
         print_columns(table, right=range(1, len(table[0])))
+    if table := measure_table(models):
+        print("\nother tasks, with 95% intervals")
+        print_columns(table, right=range(2, len(table[0])))

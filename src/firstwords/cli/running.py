@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from firstwords.cli.options import NO_OPTIONS, RecipeName, RecipeOptions, RecipeSettings, load_recipe
 from firstwords.cli.parsing import data_folders
 from firstwords.cli.printing import print_columns, print_json
 from firstwords.cli.results import print_accuracies
+
+if TYPE_CHECKING:
+    from firstwords.run_folder import RunFolder
 
 TAKE_SETTINGS = ("plan", "quickstart", "run", "corpus", "tokenizer", "train", "evaluate", "export")
 """The commands whose options may be keys of the recipe."""
@@ -36,11 +40,6 @@ def train(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, setting
     _run_until("training", recipe, options, settings)
 
 
-def evaluate(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings) -> None:
-    """Score the trained model on the recipe's test sets."""
-    _run_until("evaluation", recipe, options, settings)
-
-
 def export(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings) -> None:
     """Write the Hugging Face folder with its model card."""
     _run_until("export", recipe, options, settings)
@@ -51,15 +50,15 @@ def quickstart(*, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings)
     _run_until("export", "quickstart", options, settings)
 
 
-def _run_until(stage: str, name: str, options: RecipeOptions, settings: dict[str, str]) -> None:
+def carry_out(stage: str, name: str, options: RecipeOptions, settings: dict[str, str]) -> RunFolder:
+    """Make a recipe's run up to a stage, telling on stderr what happens."""
     recipe = load_recipe(name, options, settings)
 
     from firstwords import pipeline
-    from firstwords.report.summary import model_card, summarize
     from firstwords.report.terminal import reporter
 
     with reporter() as progress:
-        made = pipeline.run(
+        return pipeline.run(
             recipe,
             workspace=options.workspace,
             name=options.name,
@@ -68,11 +67,16 @@ def _run_until(stage: str, name: str, options: RecipeOptions, settings: dict[str
             offline=options.offline,
             reporter=progress,
         )
-    summary = summarize(made)
+
+
+def _run_until(stage: str, name: str, options: RecipeOptions, settings: dict[str, str]) -> None:
+    from firstwords.report.summary import model_card, summarize
+
+    summary = summarize(carry_out(stage, name, options, settings))
     if options.json:
         print_json(asdict(summary))
         return
-    if stage in ("evaluation", "export"):
+    if stage == "export":
         print_accuracies([summary])
         print()
     print_columns(

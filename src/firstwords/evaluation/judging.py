@@ -7,7 +7,7 @@ import io
 import math
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from firstwords.evaluation.pairs import MinimalPair, Suite
-from firstwords.evaluation.protocols import Protocol, find_protocol
-from firstwords.evaluation.scoring import Progress, check_positions, sentence_log_probs
-from firstwords.model.llama import Llama
+from firstwords.evaluation.preflight import Preflight, preflight
+from firstwords.evaluation.protocols import Protocol, check_protocol, find_protocol
+from firstwords.evaluation.reader import Line, Reader
+from firstwords.evaluation.subject import Progress, Subject, check_line_lengths, line_log_probs
 from firstwords.run_folder import atomic_write_json, atomic_write_text
-from firstwords.tokens.tokenizer import Vocabulary
 
 _Z95 = 1.959963984540054
 """97.5% quantile of the normal distribution."""
@@ -91,6 +91,8 @@ class Accuracies:
     fields: dict[str, Accuracy]
     phenomena: dict[str, Accuracy]
     paradigms: dict[str, Accuracy]
+    groups: dict[str, dict[str, Accuracy]]
+    """By grouping column and value: all pairs that have it, pooled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class Evaluation:
     accuracies: Accuracies
     counts: Counts
     judged: tuple[JudgedPair, ...]
+    model: Mapping[str, object]
+    tokenizer: Preflight
     dtype: str
     device: str
     seconds: float
@@ -126,40 +130,119 @@ class Evaluation:
             "notes": list(self.notes),
             "data": {"origin": suite.origin, "sha256": suite.sha256, "license": suite.license},
             "settings": asdict(protocol),
+            "model": dict(self.model),
+            "tokenizer": asdict(self.tokenizer),
             "dtype": self.dtype,
             "device": self.device,
             "seconds": round(self.seconds, 3),
-            "versions": {name: version(name) for name in ("firstwords", "torch", "tokenizers")}
-            | {"python": platform.python_version()},
+            "versions": versions(),
         }
 
 
-def evaluate_suite(
-    model: Llama,
-    vocabulary: Vocabulary,
-    suite: Suite,
-    protocol: Protocol | str = "firstwords",
-    *,
-    add_bos: bool = True,
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Score both sentences of every pair, where the model's weights are, and judge.
+def versions() -> dict[str, str]:
+    """Of everything that a score may depend on."""
+    packages = ("firstwords", "torch", "tokenizers", "transformers")
+    return {name: version(name) for name in packages} | {"python": platform.python_version()}
 
-    add_bos: whether texts began with BOS in training; where not and the protocol gives it, the result says so.
+
+def evaluate_suite(
+    subject: Subject,
+    suite: Suite,
+    protocols: Sequence[Protocol | str] = ("firstwords",),
+    *,
+    progress: Progress | None = None,
+) -> list[Evaluation]:
+    """Score both sentences of every pair, where the model's weights are, and judge: one evaluation a protocol.
+
+    All protocols share one pass: a sentence that two of them read alike is scored once.
     progress: told how many different sentences are scored, and of how many.
     Raises FirstwordsError for a sentence without a token to score or longer than the model's positions, and with exit
     code 3 for a score that is not finite.
     """
-    protocol = find_protocol(protocol) if isinstance(protocol, str) else protocol
+    chosen = [find_protocol(protocol) if isinstance(protocol, str) else protocol for protocol in protocols]
+    for protocol in chosen:
+        check_protocol(protocol, masked=subject.masked)
     started = time.monotonic()
-    sentences, describe = _distinct_sentences(suite)
-    sequences, cut = protocol.sequences(vocabulary, sentences)
-    scores = sentence_log_probs(
-        model, sequences, mean=protocol.score == "mean", describe=describe, progress=progress
-    ).tolist()
-    of_sentence = dict(zip(sentences, zip(sequences, scores, strict=True), strict=True))
-    judged = tuple(JudgedPair(pair, of_sentence[pair.good][1], of_sentence[pair.bad][1]) for pair in suite.pairs)
-    weight = model.unembedding.weight
+    sentences = _Sentences(suite)
+    texts = subject.reader.tokenize(sentences.texts)
+    found = preflight(subject.reader, texts)
+    read = [protocol.lines(subject.reader, texts, sentences.given) for protocol in chosen]
+    scored = _score(subject, chosen, [lines for lines, _ in read], sentences.describe, progress)
+    seconds = time.monotonic() - started
+    return [
+        _evaluation(subject, suite, protocol, sentences, lines, cut, scores, found, seconds)
+        for protocol, (lines, cut), scores in zip(chosen, read, scored, strict=True)
+    ]
+
+
+class _Sentences:
+    """Every sentence of a suite once, with how much of it is only read, and how messages name one."""
+
+    def __init__(self, suite: Suite) -> None:
+        self._suite = suite
+        self._first: dict[tuple[str, int], MinimalPair] = {}
+        for pair in suite.pairs:
+            for key in self.keys(pair):
+                self._first.setdefault(key, pair)
+        self.texts = [text for text, _ in self._first]
+        self.given = [given for _, given in self._first]
+        self.places = {key: place for place, key in enumerate(self._first)}
+
+    @staticmethod
+    def keys(pair: MinimalPair) -> tuple[tuple[str, int], tuple[str, int]]:
+        """What tells the good and the bad sentence apart from all others."""
+        return (pair.good, pair.good_given), (pair.bad, pair.bad_given)
+
+    def describe(self, number: int) -> str:
+        """A sentence and its pair, by its place in `texts`."""
+        pair = list(self._first.values())[number]
+        return f"{self.texts[number]!r} ({self._suite.name}: {pair.uid}, pair {pair.pair_id})"
+
+
+def _score(
+    subject: Subject,
+    protocols: Sequence[Protocol],
+    lines: Sequence[Sequence[Line]],
+    describe: Callable[[int], str],
+    progress: Progress | None,
+) -> list[np.ndarray]:
+    """The scores of all sentences under each protocol: one pass for all that ask the model the same question."""
+    scores: list[np.ndarray] = [np.empty(0)] * len(protocols)
+    count = len(lines[0])
+    for within_word in {protocol.within_word for protocol in protocols}:
+        alike = [place for place, protocol in enumerate(protocols) if protocol.within_word == within_word]
+        asked = [line for place in alike for line in lines[place]]
+        found = line_log_probs(
+            subject,
+            asked,
+            within_word=within_word,
+            describe=lambda number: describe(number % count),
+            progress=progress,
+        )
+        for turn, place in enumerate(alike):
+            own = found[turn * count : (turn + 1) * count]
+            sums = np.array([log_probs.sum(dtype=np.float64) for log_probs in own])
+            mean = protocols[place].score == "mean"
+            scores[place] = sums / [len(log_probs) for log_probs in own] if mean else sums
+    return scores
+
+
+def _evaluation(
+    subject: Subject,
+    suite: Suite,
+    protocol: Protocol,
+    sentences: _Sentences,
+    lines: Sequence[Line],
+    cut: int,
+    scores: np.ndarray,
+    found: Preflight,
+    seconds: float,
+) -> Evaluation:
+    places = [[sentences.places[key] for key in sentences.keys(pair)] for pair in suite.pairs]
+    judged = tuple(
+        JudgedPair(pair, float(scores[good]), float(scores[bad]))
+        for pair, (good, bad) in zip(suite.pairs, places, strict=True)
+    )
     return Evaluation(
         suite=suite,
         protocol=protocol,
@@ -168,47 +251,24 @@ def evaluate_suite(
             pairs=len(judged),
             ties=sum(one.choice == "tie" for one in judged),
             identical_pairs=sum(pair.good == pair.bad for pair in suite.pairs),
-            identical_tokens=sum(of_sentence[pair.good][0] == of_sentence[pair.bad][0] for pair in suite.pairs),
+            identical_tokens=sum(lines[good] == lines[bad] for good, bad in places),
             cut_sentences=cut,
         ),
         judged=judged,
-        dtype=str(weight.dtype).removeprefix("torch."),
-        device=weight.device.type,
-        seconds=time.monotonic() - started,
-        notes=(*suite.notes, *_notes(protocol, add_bos)),
+        model=subject.facts,
+        tokenizer=found,
+        dtype=subject.dtype,
+        device=subject.device,
+        seconds=seconds,
+        notes=(*suite.notes, *found.notes(protocol.context)),
     )
 
 
-def check_lengths(suite: Suite, protocol: Protocol, vocabulary: Vocabulary, positions: int) -> None:
-    """Refuse sentences that a model of so many positions cannot take, before it is trained and scored."""
-    sentences, describe = _distinct_sentences(suite)
-    sequences, _cut = protocol.sequences(vocabulary, sentences)
-    check_positions(sequences, positions, describe)
-
-
-def _distinct_sentences(suite: Suite) -> tuple[list[str], Callable[[int], str]]:
-    """Every sentence of a suite once, and how messages name one by its place in that list."""
-    first_pair: dict[str, MinimalPair] = {}
-    for pair in suite.pairs:
-        first_pair.setdefault(pair.good, pair)
-        first_pair.setdefault(pair.bad, pair)
-    sentences = list(first_pair)
-
-    def describe(number: int) -> str:
-        pair = first_pair[sentences[number]]
-        return f"{sentences[number]!r} ({suite.name}: {pair.uid}, pair {pair.pair_id})"
-
-    return sentences, describe
-
-
-def _notes(protocol: Protocol, add_bos: bool) -> Iterable[str]:
-    if protocol.context == "bos" and not add_bos:
-        # One name, one formula: leaving BOS out for some models would make their numbers another protocol's.
-        yield (
-            "No text began with the beginning-of-sequence token in this model's training, so it has not learnt what "
-            "follows it: all scores are told in a context that the model never saw. A protocol without it (card) fits "
-            "this model better."
-        )
+def check_lengths(suite: Suite, protocol: Protocol, reader: Reader, positions: int) -> None:
+    """Refuse sentences that a causal model of so many positions cannot take, before it is trained and scored."""
+    sentences = _Sentences(suite)
+    lines, _cut = protocol.lines(reader, sentences.texts, sentences.given)
+    check_line_lengths(lines, positions, masked=protocol.masked, describe=sentences.describe)
 
 
 def judge(judged: Sequence[JudgedPair], protocol: Protocol) -> Accuracies:
@@ -240,7 +300,19 @@ def judge(judged: Sequence[JudgedPair], protocol: Protocol) -> Accuracies:
         fields=means(lambda pair: pair.field),
         phenomena=phenomena,
         paradigms=paradigms,
+        groups={
+            column: {value: pooled(pairs) for value, pairs in values.items()}
+            for column, values in _groups(judged).items()
+        },
     )
+
+
+def _groups(judged: Sequence[JudgedPair]) -> dict[str, dict[str, list[JudgedPair]]]:
+    found: dict[str, dict[str, list[JudgedPair]]] = {}
+    for one in judged:
+        for column, value in one.pair.groups:
+            found.setdefault(column, {}).setdefault(value, []).append(one)
+    return found
 
 
 def wilson(right: float, pairs: int) -> tuple[float, float]:

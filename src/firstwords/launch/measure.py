@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -76,12 +77,14 @@ def measure_training(
     )
 
 
-def measure_scoring(recipe: Recipe, vocabulary: Vocabulary, suite: Suite, protocol: str) -> float:
-    """Seconds that scoring the whole of `suite` would take, from a sample of its pairs."""
+def measure_scoring(recipe: Recipe, vocabulary: Vocabulary, suite: Suite, protocols: Sequence[str]) -> float:
+    """Seconds that scoring the whole of `suite` under all protocols would take, from a sample of its pairs."""
     from firstwords.evaluation.judging import evaluate_suite
+    from firstwords.evaluation.own_model import OwnModel
 
     device = choose_device(recipe.training)
     model = Llama(recipe.model, vocabulary.size, seed=recipe.seed).to(device.kind).eval()
+    subject = OwnModel(recipe.name, model, vocabulary)
     pairs = list(suite.pairs)
     drawn = sorted(random.Random(recipe.seed).sample(range(len(pairs)), min(_SAMPLE_PAIRS, len(pairs))))
     taken = []
@@ -89,6 +92,6 @@ def measure_scoring(recipe: Recipe, vocabulary: Vocabulary, suite: Suite, protoc
     for count in (len(drawn) // 8 or 1, len(drawn)):
         sample = replace(suite, pairs=tuple(pairs[place] for place in drawn[:count]))
         started = time.perf_counter()
-        evaluate_suite(model, vocabulary, sample, protocol, add_bos=recipe.tokens.add_bos)
+        evaluate_suite(subject, sample, protocols)
         taken.append(time.perf_counter() - started)
     return taken[-1] * len(pairs) / len(drawn)

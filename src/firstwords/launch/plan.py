@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from firstwords.assessment import Asked, TestSets
 from firstwords.errors import FirstwordsError
+from firstwords.evaluation.tasks.task import Lookup
 from firstwords.identity import STAGES, find_inputs, stage_fingerprints
 from firstwords.launch.remarks import Remark, remarks_on
 from firstwords.launch.trial import Trial, find_trial, make_trial
 from firstwords.model.cost import ModelCost, training_flops_per_token, training_memory_bytes
-from firstwords.pipeline import split_suite
 from firstwords.recipe import Recipe
 from firstwords.run_folder import runs_in
 
@@ -153,7 +154,7 @@ def make_plan(
         training = _training_plan(recipe, text, trial, device)
         seconds: dict[str, float | None] = dict.fromkeys(STAGES)
         seconds |= {stage: taken / trial.share for stage, taken in trial.seconds.items()}
-        suites = _load_suites(recipe, data, cache)
+        suites = _find_suites(recipe, data, cache)
         problems = list(trial.problems)
         if measure:
             say(f"measuring this machine's {device.kind} in {device.precision} for some seconds")
@@ -168,7 +169,7 @@ def make_plan(
             exact=trial.exact,
             text=text,
             training=training,
-            suites={named: len(suite.pairs) if suite else None for named, suite in suites.items()},
+            suites={str(asked): len(suite.pairs) if suite else None for asked, suite in suites.items()},
             stages=tuple(StagePlan(s, seconds[s], _done_by(s, fingerprints[s], workspace)) for s in STAGES),
             remarks=remarks_on(recipe, inputs, trial, text, training, problems),
         )
@@ -280,37 +281,39 @@ def _with_speed(
     return measured, training.steps * step_seconds + dev_seconds
 
 
-def _load_suites(recipe: Recipe, data: Sequence[Path], cache: Path) -> dict[str, Suite | None]:
-    """Every suite of the recipe; None for one that is not on this machine, as a plan downloads no test sets."""
-    from firstwords.evaluation.pairs import load_suite
-
-    found: dict[str, Suite | None] = {}
-    for named in recipe.evaluation.suites:
+def _find_suites(recipe: Recipe, data: Sequence[Path], cache: Path) -> dict[Asked, Suite | None]:
+    """Every suite of the recipe; None for what is not on this machine, as a plan downloads no test sets."""
+    tests = TestSets(Lookup(data, cache, recipe.seed, offline=True))
+    found: dict[Asked, Suite | None] = {}
+    for asked in map(Asked.parse, recipe.evaluation.suites):
         try:
-            found[named] = load_suite(split_suite(named)[0], data, cache, recipe.seed, offline=True)
+            found[asked] = tests.pairs(asked.test)
         except FirstwordsError:
-            found[named] = None
+            found[asked] = None
     return found
 
 
 def _evaluation(
-    recipe: Recipe, trial: Trial, suites: Mapping[str, Suite | None]
+    recipe: Recipe, trial: Trial, suites: Mapping[Asked, Suite | None]
 ) -> tuple[float | None, list[FirstwordsError]]:
     """Seconds to score all suites, None where one cannot be measured, and what would stop the evaluation."""
     from firstwords.evaluation.judging import check_lengths
     from firstwords.evaluation.protocols import find_protocol
+    from firstwords.evaluation.reader import Reader
     from firstwords.launch.measure import measure_scoring
 
     problems: list[FirstwordsError] = []
     seconds = 0.0
     vocabulary = trial.vocabulary()
-    for named, suite in suites.items():
-        protocol = split_suite(named)[1]
+    for test in dict.fromkeys(asked.test for asked in suites):
+        of_test = {asked.protocol: suite for asked, suite in suites.items() if asked.test == test}
+        suite = next(iter(of_test.values()))
         if suite is None:
             continue
         try:
-            check_lengths(suite, find_protocol(protocol), vocabulary, recipe.model.positions)
-            seconds += measure_scoring(recipe, vocabulary, suite, protocol)
+            for protocol in of_test:
+                check_lengths(suite, find_protocol(protocol), Reader.of(vocabulary), recipe.model.positions)
+            seconds += measure_scoring(recipe, vocabulary, suite, list(of_test))
         except FirstwordsError as error:
             problems.append(error)
     if recipe.evaluation.untrained_control:

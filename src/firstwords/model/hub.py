@@ -125,6 +125,11 @@ def load_folder(folder: Path) -> tuple[Llama, Vocabulary]:
 
     Raises FirstwordsError where something is missing, is no such LLaMA, or would need a pickle to be opened.
     """
+    return load_llama(folder), Vocabulary.load(folder)
+
+
+def load_llama(folder: Path) -> Llama:
+    """The model of such a folder, in float32, ready to score; raises what `load_folder` raises."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         shape = _shape_of(config, folder)
@@ -136,7 +141,7 @@ def load_folder(folder: Path) -> tuple[Llama, Vocabulary]:
             where=str(folder),
             do="it needs config.json, model.safetensors and tokenizer.json of a LlamaForCausalLM",
         ) from None
-    return model.eval(), Vocabulary.load(folder)
+    return model.eval()
 
 
 def _shape_of(config: dict[str, Any], folder: Path) -> ModelSettings:

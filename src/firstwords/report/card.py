@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
+from firstwords.report.results import UNTRAINED
 from firstwords.report.terminal import duration
 from firstwords.run_folder import RunFolder, atomic_write_text, read_json
 
@@ -27,7 +28,6 @@ _TITLES = {
 _HUB_DATASETS = {"blimp": "nyu-mll/blimp", "blimp-fast": "nyu-mll/blimp"}
 _NAMED_BESIDE = 3
 """How many phenomena are named as the strongest and as the weakest."""
-_UNTRAINED = "untrained."
 _MOST_LOSS_LINES = 12
 _CHANCE = 0.5
 
@@ -134,6 +134,7 @@ def _body(run: RunFolder, recipe: Recipe, results: Sequence[_Result], samples: M
         losses=_thinned(losses),
         best=min(losses, key=lambda line: line["dev_loss"]),
         results=[_result_view(result) for result in results],
+        tasks=_tasks(run),
         limitations=_limitations(values, tokenizer, results),
         prompt=next(iter(samples), "The researchers conducted an experiment to"),
         samples=[text.replace("```", "'''") for text in samples.values()],
@@ -163,16 +164,23 @@ def _mark_date(run: RunFolder) -> str:
 
 
 def _results(run: RunFolder) -> list[_Result]:
-    """The results of the evaluation stage, by the names it wrote them under; controls beside the trained model."""
+    """The results on minimal pairs of the evaluation stage, by the names it wrote them under; controls beside them."""
     names: dict[str, float] = _facts(run, "evaluation")["overall"]
     found = []
     for name in names:
-        if name.startswith(_UNTRAINED):
-            continue
         values = run.result(name)
-        untrained = run.result(_UNTRAINED + name) if _UNTRAINED + name in names else None
+        if name.startswith(UNTRAINED) or "metric" in values:
+            continue
+        untrained = run.result(UNTRAINED + name) if UNTRAINED + name in names else None
         found.append(_Result(values["suite"], values["protocol"], values, untrained))
     return found
+
+
+def _tasks(run: RunFolder) -> list[dict[str, Any]]:
+    """The results of its other tasks."""
+    names: dict[str, float] = _facts(run, "evaluation")["overall"]
+    found = [(name, run.result(name)) for name in names if not name.startswith(UNTRAINED)]
+    return [values | {"name": name} for name, values in found if "metric" in values]
 
 
 def _losses(run: RunFolder) -> list[dict[str, float]]:

@@ -13,30 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from firstwords.identity import STAGES
+from firstwords.report.results import Evaluation, Measured, read_results
 from firstwords.report.terminal import duration
 from firstwords.run_folder import RunFolder
-
-_UNTRAINED = "untrained."
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Share of minimal pairs judged right (0 to 1) with its 95% interval."""
-
-    share: float
-    low: float
-    high: float
-    pairs: int
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """One suite under one protocol."""
-
-    overall: Accuracy
-    phenomena: dict[str, Accuracy]
-    overall_is: str
-    """`mean of 67 paradigms` or `all pairs pooled`, as the protocol says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +46,8 @@ class RunSummary:
     dev_losses: list[DevLossLine]
     evaluations: dict[str, Evaluation]
     """By `<suite>.<protocol>`; the untrained control's have `untrained.` before it."""
+    measures: dict[str, Measured]
+    """Results of tasks that are no minimal pairs, by `<task>.<protocol>`."""
     model: str | None
     """The Hugging Face folder."""
 
@@ -76,6 +57,7 @@ def summarize(run: RunFolder) -> RunSummary:
     marks = {stage: run.mark(stage) for stage in STAGES}
     facts = {stage: mark.facts if mark else None for stage, mark in marks.items()}
     exported = run.stage("export")
+    evaluations, measures = read_results(run)
     return RunSummary(
         name=run.name,
         path=str(run.path),
@@ -87,7 +69,8 @@ def summarize(run: RunFolder) -> RunSummary:
         tokens=facts["tokens"],
         training=facts["training"],
         dev_losses=_dev_losses(run),
-        evaluations=_evaluations(run),
+        evaluations=evaluations,
+        measures=measures,
         model=str(exported) if facts["export"] is not None and exported.is_dir() else None,
     )
 
@@ -116,37 +99,6 @@ def facts_table(runs: Sequence[RunSummary]) -> list[list[str]]:
         if any(cell != "-" for cell in cells):
             rows.append([label, *cells])
     return rows
-
-
-def accuracy_tables(runs: Sequence[RunSummary]) -> dict[str, list[list[str]]]:
-    """For each `<suite>.<protocol>`: overall and phenomena in percent with 95% intervals, runs side by side."""
-    names = dict.fromkeys(name.removeprefix(_UNTRAINED) for run in runs for name in run.evaluations)
-    return {name: _accuracy_table(name, runs) for name in names}
-
-
-def _accuracy_table(name: str, runs: Sequence[RunSummary]) -> list[list[str]]:
-    columns: list[tuple[str, Evaluation]] = []
-    for run in runs:
-        if name in run.evaluations:
-            columns.append((run.name, run.evaluations[name]))
-        if _UNTRAINED + name in run.evaluations:
-            title = "untrained" if len(runs) == 1 else f"{run.name} untrained"
-            columns.append((title, run.evaluations[_UNTRAINED + name]))
-    phenomena = dict.fromkeys(phenomenon for _, found in columns for phenomenon in found.phenomena)
-    rows = [["", "pairs", *(title for title, _ in columns)]]
-    lines: list[tuple[str, list[Accuracy | None]]] = [
-        (phenomenon.replace("_", " "), [found.phenomena.get(phenomenon) for _, found in columns])
-        for phenomenon in phenomena
-    ]
-    lines.append((f"overall ({columns[0][1].overall_is})", [found.overall for _, found in columns]))
-    for label, cells in lines:
-        pairs = next(cell.pairs for cell in cells if cell is not None)
-        rows.append([label, f"{pairs:,}", *(_percent(cell) if cell else "-" for cell in cells)])
-    return rows
-
-
-def _percent(accuracy: Accuracy) -> str:
-    return f"{100 * accuracy.share:5.1f} [{100 * accuracy.low:.1f} {100 * accuracy.high:.1f}]"
 
 
 def _or_dash(fact: Callable[[RunSummary], str], run: RunSummary) -> str:
@@ -254,29 +206,6 @@ def _metrics_lines(run: RunFolder) -> list[str]:
     except OSError:
         return []
     return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def _evaluations(run: RunFolder) -> dict[str, Evaluation]:
-    """Results that the run itself marks as done."""
-    found = {}
-    for mark in sorted((run.path / "done").glob("evaluation.*.json")):
-        name = mark.name.removeprefix("evaluation.").removesuffix(".json")
-        if run.has_result(name):
-            found[name] = _evaluation(run.result(name))
-    return found
-
-
-def _evaluation(values: dict[str, Any]) -> Evaluation:
-    paradigms = values["settings"]["overall"] == "paradigms"
-    return Evaluation(
-        _accuracy(values["overall"]),
-        {name: _accuracy(part) for name, part in values["phenomena"].items()},
-        f"mean of {len(values['paradigms'])} paradigms" if paradigms else "all pairs pooled",
-    )
-
-
-def _accuracy(values: dict[str, Any]) -> Accuracy:
-    return Accuracy(values["accuracy"], values["low"], values["high"], values["pairs"])
 
 
 def _writer(run: RunFolder) -> str | None:

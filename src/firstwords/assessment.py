@@ -1,0 +1,243 @@
+"""A model on its test sets: every result that is not there yet, each model loaded once, each sentence scored once.
+
+Serves the pipeline's evaluation stage and `firstwords evaluate` alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from firstwords.errors import FirstwordsError, did_you_mean
+from firstwords.evaluation.tasks.task import Lookup, NotFound, PairsTask, Task, TaskData
+from firstwords.reporter import Reporter
+from firstwords.run_folder import RunFolder, fingerprint_of
+
+if TYPE_CHECKING:
+    from firstwords.evaluation.pairs import Suite
+    from firstwords.evaluation.subject import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One test set under one protocol."""
+
+    test: str
+    protocol: str
+
+    def __str__(self) -> str:
+        return f"{self.test}.{self.protocol}"
+
+    @classmethod
+    def parse(cls, named: str) -> Asked:
+        """`blimp.firstwords` -> blimp under firstwords."""
+        test, dot, protocol = named.rpartition(".")
+        if not dot:
+            raise FirstwordsError(
+                f"'{named}' names no protocol", where="evaluation.suites", do=f"write it as '{named}.firstwords'"
+            )
+        return cls(test, protocol)
+
+
+@dataclass(frozen=True, slots=True)
+class TestSets:
+    """The test sets of one call, each read once. columns: of files of one's own; see `pairs.load_suite`."""
+
+    lookup: Lookup
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    _pairs: dict[str, Suite] = field(default_factory=dict)
+    _tasks: dict[str, tuple[Task, TaskData]] = field(default_factory=dict)
+
+    def pairs(self, name: str) -> Suite | None:
+        """A test set of minimal pairs; None where the name is of a task of another kind."""
+        self.read(name)
+        return self._pairs.get(name)
+
+    def task(self, name: str) -> tuple[Task, TaskData]:
+        """A task that is no minimal pairs, and its items."""
+        self.read(name)
+        return self._tasks[name]
+
+    def read(self, name: str) -> None:
+        """Read a test set, if it has not been. Raises NotFound where its files are nowhere."""
+        if name in self._pairs or name in self._tasks:
+            return
+        from firstwords.evaluation.pairs import load_suite
+        from firstwords.evaluation.tasks import find_task, task_names
+
+        task = find_task(name) if name in task_names() else None
+        if task is not None and not isinstance(task, PairsTask):
+            self._tasks[name] = task, task.load(self.lookup)
+            return
+        where = self.lookup
+        self._pairs[name] = load_suite(
+            name, where.folders, where.cache, where.seed, offline=where.offline, say=where.say, **self.columns
+        )
+
+    def check(self, asked: Asked) -> None:
+        """Read what is asked for and refuse a protocol that does not fit it."""
+        from firstwords.evaluation.protocols import find_protocol
+
+        if self.pairs(asked.test) is not None:
+            find_protocol(asked.protocol)
+            return
+        task, _ = self.task(asked.test)
+        if asked.protocol not in task.protocols:
+            raise FirstwordsError(
+                f"the task '{task.name}' has no protocol '{asked.protocol}'",
+                where="protocols: " + ", ".join(task.protocols),
+                do=did_you_mean(asked.protocol, task.protocols) or "name one of them",
+            )
+
+    def result_name(self, asked: Asked) -> str:
+        """`<suite>.<protocol>`, as results are called."""
+        suite = self.pairs(asked.test)
+        return f"{suite.name if suite else asked.test}.{asked.protocol}"
+
+    def sha256(self, name: str) -> str:
+        """Checksum of the test set, so that a result is not taken for one of other items."""
+        suite = self.pairs(name)
+        return suite.sha256 if suite else self.task(name)[1].sha256
+
+
+def expand(
+    names: Iterable[str], protocols: Sequence[str], tests: TestSets, *, masked: bool, fast: bool = False
+) -> list[Asked]:
+    """What is asked for by names of test sets and of collections.
+
+    fast: take the smaller sets that a collection has for the checkpoints of a learning curve.
+
+    protocols: for every test set that can be measured by them; where none is given, each takes its default. A
+    collection leaves out, and says so, what is nowhere under --data; a test set that is named itself must be there.
+    """
+    from firstwords.evaluation.tasks import collection_names, find_collection
+
+    found: list[Asked] = []
+    for name in names:
+        collected = name in collection_names()
+        members = find_collection(name).members(fast=fast, masked=masked) if collected else [(name, None)]
+        for test, own_protocol in members:
+            try:
+                tests.read(test)
+            except NotFound as error:
+                if not collected:
+                    raise
+                if tests.lookup.say:
+                    tests.lookup.say(f"{name} without {test}: {error.what}")
+                continue
+            chosen = protocols or ([own_protocol] if own_protocol else [_default_protocol(tests, test, masked)])
+            found += [Asked(test, protocol) for protocol in chosen]
+    for asked in found:
+        tests.check(asked)
+    return list(dict.fromkeys(found))
+
+
+def _default_protocol(tests: TestSets, test: str, masked: bool) -> str:
+    if tests.pairs(test) is not None:
+        return "pll" if masked else "firstwords"
+    return next(iter(tests.task(test)[0].protocols))
+
+
+def assess(
+    open_model: Callable[[], Subject],
+    asked: Sequence[Asked],
+    tests: TestSets,
+    place: RunFolder,
+    *,
+    identity: str,
+    prefix: str = "",
+    reporter: Reporter,
+) -> list[str]:
+    """Measure a model on everything that is asked and has no result yet; returns the names of all the results.
+
+    open_model: called once, and only if something is to be measured. place: the run (or the folder of an outside model)
+    that keeps the results. identity: what the model is, so that results of other weights are not taken for its own.
+    prefix: of the results' names, such as `untrained.` or `words-0001M.`.
+    """
+    names = {one: prefix + tests.result_name(one) for one in asked}
+    fingerprints = {
+        one: fingerprint_of("result", one.test, one.protocol, identity, tests.sha256(one.test)) for one in asked
+    }
+    due = [one for one in asked if not place.has_result(names[one], fingerprints[one])]
+    if due:
+        place.stage("evaluation").mkdir(parents=True, exist_ok=True)
+        subject = open_model()
+        for test in dict.fromkeys(one.test for one in due):
+            of_test = {one.protocol: (names[one], fingerprints[one]) for one in due if one.test == test}
+            if tests.pairs(test) is not None:
+                _judge_pairs(subject, tests, test, of_test, place, reporter)
+            else:
+                _measure_task(subject, tests, test, of_test, place, reporter)
+    return list(names.values())
+
+
+def _judge_pairs(
+    subject: Subject,
+    tests: TestSets,
+    test: str,
+    wanted: dict[str, tuple[str, str]],
+    place: RunFolder,
+    reporter: Reporter,
+) -> None:
+    """One pass for all protocols of one suite."""
+    from firstwords.evaluation.judging import evaluate_suite, write_evaluation
+
+    suite = tests.pairs(test)
+    assert suite is not None
+    label = " ".join(name for name, _ in wanted.values())
+    found = evaluate_suite(subject, suite, list(wanted), progress=partial(reporter.progress, label))
+    reporter.say(f"tokenizer on {suite.name}: {found[0].tokenizer.summary()}")
+    for result in found:
+        name, fingerprint = wanted[result.protocol.name]
+        write_evaluation(result, place.stage("evaluation"), name)
+        place.set_done(f"evaluation.{name}", fingerprint, result.seconds, {"overall": result.overall.accuracy})
+
+
+def _measure_task(
+    subject: Subject,
+    tests: TestSets,
+    test: str,
+    wanted: dict[str, tuple[str, str]],
+    place: RunFolder,
+    reporter: Reporter,
+) -> None:
+    from firstwords.evaluation.judging import versions
+    from firstwords.evaluation.tasks.task import write_task_result
+
+    task, data = tests.task(test)
+    if subject.masked and not task.masked:
+        raise FirstwordsError(
+            f"the task '{task.name}' is for causal models, and {subject.name} is a masked one",
+            where=f"--suite {test}",
+            do="leave it out for this model",
+        )
+    for protocol, (name, fingerprint) in wanted.items():
+        started = time.monotonic()
+        result = task.evaluate(subject, data, protocol, partial(reporter.progress, name))
+        seconds = time.monotonic() - started
+        facts = {
+            "model": dict(subject.facts),
+            "dtype": subject.dtype,
+            "device": subject.device,
+            "seconds": round(seconds, 3),
+            "versions": versions(),
+        }
+        write_task_result(result, place.stage("evaluation"), name, task=task, protocol=protocol, data=data, facts=facts)
+        place.set_done(f"evaluation.{name}", fingerprint, seconds, {"overall": result.overall.value})
+
+
+def number_of(values: Mapping[str, Any]) -> float:
+    """The one number of a result file, of minimal pairs or of another task."""
+    overall = values["overall"]
+    return float(overall["accuracy"] if "accuracy" in overall else overall["value"])
+
+
+def shown(values: Mapping[str, Any]) -> str:
+    """That number as people read it."""
+    number = number_of(values)
+    if "metric" in values and values["metric"] != "accuracy":
+        return f"{number:.3f} ({values['metric']})"
+    return f"{100 * number:.1f}%"

@@ -1,0 +1,167 @@
+"""Models by name: a checkpoint of a run, a Hugging Face folder, an id on the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from firstwords.errors import FirstwordsError, did_you_mean
+from firstwords.recipe import Recipe
+from firstwords.run_folder import RunFolder, runs_in
+
+if TYPE_CHECKING:
+    from firstwords.evaluation.subject import Subject
+    from firstwords.model.llama import Llama
+    from firstwords.tokens.tokenizer import Vocabulary
+
+EVALUATED = "evaluated"
+"""Folder of a workspace that holds the results of models that no run made."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that is there and not opened yet.
+
+    place: where its results are kept. identity: what it is, so that results of other weights are not taken for its own.
+    """
+
+    name: str
+    place: RunFolder
+    identity: str
+    open: Callable[[], Subject]
+
+
+def find_subject(
+    name: str,
+    *,
+    workspace: Path = Path("runs"),
+    checkpoint: str | None = None,
+    device: str = "auto",
+    allow_code: bool = False,
+    offline: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> FoundModel:
+    """A model by the name of its run, the path of its run or Hugging Face folder, or its id on the Hub (downloaded).
+
+    checkpoint: of a run; the one that its recipe selects where not given. device: auto, cpu, cuda or mps.
+    allow_code: run the Python files that come with a model. Raises FirstwordsError where the name is of nothing.
+    """
+    from firstwords.data.download import cache_folder
+    from firstwords.evaluation.opening import fetch_model, folder_identity, is_hub_id, open_folder
+
+    run = find_run_folder(name, workspace)
+    if run is not None:
+        chosen = checkpoint or selected(run)
+        return FoundModel(
+            run.name, run, checkpoint_identity(run, chosen), partial(open_run, run, chosen, device=device)
+        )
+    path, origin = Path(name), None
+    if not path.exists() and is_hub_id(name):
+        path, origin = fetch_model(name, cache_folder(), offline=offline, say=say)
+    elif not path.is_dir():
+        names = [run.name for run in runs_in(workspace)]
+        raise FirstwordsError(
+            f"there is no model '{name}'",
+            where=f"runs in {workspace.absolute()}: {', '.join(names) or 'none yet'}",
+            do=did_you_mean(name, names) or "name a run, the path of a model folder, or owner/name on the Hub",
+        )
+    if checkpoint is not None:
+        raise FirstwordsError(
+            f"'{name}' is no run, so it has no checkpoint '{checkpoint}'",
+            where="--checkpoint",
+            do="leave it out; a revision on the Hub is named as owner/name@revision",
+        )
+    called = name.removeprefix("hub:") if origin else path.resolve().name
+    return FoundModel(
+        called,
+        evaluated_folder(called, workspace),
+        folder_identity(path),
+        lambda: open_folder(
+            path, device=scoring_device(device), allow_code=allow_code, name=called, origin=origin or str(path)
+        ),
+    )
+
+
+def open_subject(name: str, **options: Any) -> Subject:
+    """`find_subject`, opened."""
+    return find_subject(name, **options).open()
+
+
+def find_run_folder(name: str, workspace: Path) -> RunFolder | None:
+    """The run of that name (or at that path); None where the name is of something else."""
+    for path in (workspace / name, Path(name)):
+        if (path / "recipe.toml").is_file():
+            return RunFolder(path)
+    return None
+
+
+def evaluated_folder(name: str, workspace: Path) -> RunFolder:
+    """Where the results of a model that no run made are kept."""
+    return RunFolder(workspace / EVALUATED / name.replace("/", "--"))
+
+
+def checkpoint_identity(run: RunFolder, checkpoint: str) -> str:
+    """What a run's checkpoint is: the fingerprint of the training that made it, and its name."""
+    try:
+        training = (run.stage("training") / "fingerprint").read_text()
+    except OSError:
+        training = "not trained"
+    return f"{training}:{checkpoint}"
+
+
+def open_run(run: RunFolder, checkpoint: str | None = None, *, device: str = "auto") -> Subject:
+    """The model of a kept checkpoint of a run, ready to score; raises what `load_model` raises."""
+    from firstwords.evaluation.own_model import OwnModel
+
+    model, vocabulary = load_model(run, checkpoint, device=device)
+    return OwnModel(run.name, model, vocabulary, {"run": run.name, "checkpoint": checkpoint or selected(run)})
+
+
+def load_model(run: RunFolder, checkpoint: str | None = None, *, device: str = "auto") -> tuple[Llama, Vocabulary]:
+    """The model of a kept checkpoint of a run (`last`, `best`, `untrained`, `words-0001M`) and its vocabulary.
+
+    checkpoint: the one that the recipe selects where not given. device: `auto` is the recipe's.
+    Raises FirstwordsError, with those that there are, where there is no such checkpoint.
+    """
+    from firstwords.model.llama import Llama
+    from firstwords.tokens.tokenizer import Vocabulary
+    from firstwords.training.checkpoints import load_checkpoint
+    from firstwords.training.devices import prepare_process
+
+    recipe, checkpoint = Recipe.load(run.path / "recipe.toml"), checkpoint or selected(run)
+    folder = run.stage("training") / "checkpoints" / checkpoint
+    if not folder.is_dir():
+        kept = checkpoints_of(run)
+        raise FirstwordsError(
+            f"the run '{run.name}' has no checkpoint '{checkpoint}'",
+            where=", ".join(kept) or str(folder),
+            do=did_you_mean(checkpoint, kept) or f"train it with `firstwords run {run.name}`",
+        )
+    prepare_process()
+    vocabulary = Vocabulary.load(run.stage("tokenizer"))
+    model = Llama(recipe.model, vocabulary.size)
+    load_checkpoint(folder, model)
+    return model.to(scoring_device(recipe.training.device if device == "auto" else device)).eval(), vocabulary
+
+
+def selected(run: RunFolder) -> str:
+    """The checkpoint that the run's recipe selects."""
+    return Recipe.load(run.path / "recipe.toml").training.select
+
+
+def scoring_device(asked: str) -> str:
+    """cpu, cuda or mps: the one that is asked for, or the best that is there; FirstwordsError where it is not."""
+    from firstwords.settings import TrainingSettings
+    from firstwords.training.devices import choose_device
+
+    return choose_device(TrainingSettings.model_validate({"device": asked})).kind
+
+
+def checkpoints_of(run: RunFolder) -> list[str]:
+    """Names of the kept checkpoints, in the order of their words seen, then `best`, `last`, `untrained`."""
+    folder = run.stage("training") / "checkpoints"
+    names = sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
+    return sorted(names, key=lambda name: not name.startswith("words-"))

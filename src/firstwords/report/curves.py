@@ -1,0 +1,104 @@
+"""Learning curves: what each checkpoint of a run knows, and from how many words on it knows a phenomenon for sure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from firstwords.report.results import Accuracy, checkpoint_of, read_results, result_names
+from firstwords.run_folder import RunFolder
+
+_CHANCE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Accuracies over words seen; `reliable_from`: the words from which on the interval stays above chance."""
+
+    accuracies: dict[int, Accuracy]
+    reliable_from: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCurves:
+    """The curves of one suite under one protocol: overall and by phenomenon."""
+
+    name: str
+    overall: Curve
+    phenomena: dict[str, Curve]
+
+
+def words_of(checkpoint: str) -> int:
+    """`words-0003M` -> 3,000,000; `words-1500` -> 1,500."""
+    count = checkpoint.removeprefix("words-")
+    return int(count.removesuffix("M")) * (1_000_000 if count.endswith("M") else 1)
+
+
+def learning_curves(run: RunFolder, name: str) -> LearningCurves | None:
+    """The curves of `<suite>.<protocol>` over the run's checkpoints; None where no checkpoint has a result."""
+    checkpoints = {of for of, plain in map(checkpoint_of, result_names(run)) if plain == name and of is not None}
+    counted = sorted((of for of in checkpoints if of.startswith("words-")), key=words_of)
+    found = {}
+    for checkpoint in counted:
+        evaluations, _ = read_results(run, checkpoint)
+        if name in evaluations:
+            found[words_of(checkpoint)] = evaluations[name]
+    if not found:
+        return None
+    phenomena = dict.fromkeys(phenomenon for one in found.values() for phenomenon in one.phenomena)
+    return LearningCurves(
+        name,
+        _curve({words: one.overall for words, one in found.items()}),
+        {
+            phenomenon: _curve({words: one.phenomena[phenomenon] for words, one in found.items()})
+            for phenomenon in phenomena
+        },
+    )
+
+
+def _curve(accuracies: dict[int, Accuracy]) -> Curve:
+    return Curve(accuracies, reliable_from({words: one.low for words, one in accuracies.items()}))
+
+
+def reliable_from(lows: dict[int, float], chance: float = _CHANCE) -> int | None:
+    """The words seen from which on the interval's lower end stays above chance, at this and every later checkpoint."""
+    first = None
+    for words in sorted(lows, reverse=True):
+        if lows[words] <= chance:
+            break
+        first = words
+    return first
+
+
+def curve_tables(run: RunFolder, names: Sequence[str]) -> dict[str, list[list[str]]]:
+    """For each `<suite>.<protocol>` with checkpoints: a row a phenomenon, a column a checkpoint, and where it is known.
+
+    Long curves are thinned to columns that fit a screen, the first and the last among them.
+    """
+    tables = {}
+    for name in names:
+        curves = learning_curves(run, name)
+        if curves is None:
+            continue
+        words = _thinned(list(curves.overall.accuracies))
+        rows = [["", *map(_short, words), "above chance from"]]
+        for label, curve in {**curves.phenomena, "overall": curves.overall}.items():
+            cells = [f"{100 * curve.accuracies[count].share:.1f}" for count in words]
+            known = "never" if curve.reliable_from is None else f"{_short(curve.reliable_from)} words"
+            rows.append([label.replace("_", " "), *cells, known])
+        tables[name] = rows
+    return tables
+
+
+_MOST_COLUMNS = 7
+
+
+def _thinned(words: list[int]) -> list[int]:
+    if len(words) <= _MOST_COLUMNS:
+        return words
+    places = {round(column * (len(words) - 1) / (_MOST_COLUMNS - 1)) for column in range(_MOST_COLUMNS)}
+    return [words[place] for place in sorted(places)]
+
+
+def _short(words: int) -> str:
+    return f"{words // 1_000_000}M" if words % 1_000_000 == 0 else f"{words:,}"

@@ -1,0 +1,171 @@
+"""The results of models, read from the files that evaluation wrote, and the tables that show them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from firstwords.run_folder import RunFolder
+
+UNTRAINED = "untrained."
+_CHECKPOINT = re.compile(r"(words-\d+M?|best|last)\.(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Share of minimal pairs judged right (0 to 1) with its 95% interval."""
+
+    share: float
+    low: float
+    high: float
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One suite under one protocol."""
+
+    overall: Accuracy
+    phenomena: dict[str, Accuracy]
+    overall_is: str
+    """`mean of 67 paradigms` or `all pairs pooled`, as the protocol says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A task that is no minimal pairs, under one protocol: its number, interval and parts as the task tells them."""
+
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    items: int
+    parts: dict[str, float]
+
+
+class HasResults(Protocol):
+    """A model with a name and results by `<suite>.<protocol>`; the untrained control's have `untrained.` before it."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        ...
+
+    @property
+    def evaluations(self) -> dict[str, Evaluation]:
+        """Minimal pairs."""
+        ...
+
+    @property
+    def measures(self) -> dict[str, Measured]:
+        """Other tasks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResults:
+    """The results of one model."""
+
+    name: str
+    evaluations: dict[str, Evaluation]
+    measures: dict[str, Measured]
+
+
+def checkpoint_of(name: str) -> tuple[str | None, str]:
+    """`words-0001M.blimp.firstwords` -> ("words-0001M", "blimp.firstwords"); None for the selected model."""
+    match = _CHECKPOINT.fullmatch(name)
+    return (match[1], match[2]) if match else (None, name)
+
+
+def result_names(run: RunFolder) -> list[str]:
+    """Names of all results that the run itself marks as done, of every checkpoint."""
+    marks = sorted((run.path / "done").glob("evaluation.*.json"))
+    names = [mark.name.removeprefix("evaluation.").removesuffix(".json") for mark in marks]
+    return [name for name in names if run.has_result(name)]
+
+
+def read_results(run: RunFolder, checkpoint: str | None = None) -> tuple[dict[str, Evaluation], dict[str, Measured]]:
+    """Results of one checkpoint (None: the selected one) by `<suite>.<protocol>`: minimal pairs, and other tasks."""
+    evaluations: dict[str, Evaluation] = {}
+    measures: dict[str, Measured] = {}
+    for name in result_names(run):
+        of, plain = checkpoint_of(name)
+        if of != checkpoint:
+            continue
+        values = run.result(name)
+        if "metric" in values:
+            measures[plain] = _measured(values)
+        else:
+            evaluations[plain] = _evaluation(values)
+    return evaluations, measures
+
+
+def _evaluation(values: dict[str, Any]) -> Evaluation:
+    paradigms = values["settings"]["overall"] == "paradigms"
+    return Evaluation(
+        _accuracy(values["overall"]),
+        {name: _accuracy(part) for name, part in values["phenomena"].items()},
+        f"mean of {len(values['paradigms'])} paradigms" if paradigms else "all pairs pooled",
+    )
+
+
+def _accuracy(values: dict[str, Any]) -> Accuracy:
+    return Accuracy(values["accuracy"], values["low"], values["high"], values["pairs"])
+
+
+def _measured(values: dict[str, Any]) -> Measured:
+    overall = values["overall"]
+    parts = {name: part["value"] for name, part in values["parts"].items()}
+    return Measured(values["metric"], overall["value"], overall["low"], overall["high"], overall["items"], parts)
+
+
+def accuracy_tables(runs: Sequence[HasResults]) -> dict[str, list[list[str]]]:
+    """For each `<suite>.<protocol>`: overall and phenomena in percent with 95% intervals, runs side by side."""
+    names = dict.fromkeys(name.removeprefix(UNTRAINED) for run in runs for name in run.evaluations)
+    return {name: _accuracy_table(name, runs) for name in names}
+
+
+def _accuracy_table(name: str, runs: Sequence[HasResults]) -> list[list[str]]:
+    columns: list[tuple[str, Evaluation]] = []
+    for run in runs:
+        if name in run.evaluations:
+            columns.append((run.name, run.evaluations[name]))
+        if UNTRAINED + name in run.evaluations:
+            title = "untrained" if len(runs) == 1 else f"{run.name} untrained"
+            columns.append((title, run.evaluations[UNTRAINED + name]))
+    phenomena = dict.fromkeys(phenomenon for _, found in columns for phenomenon in found.phenomena)
+    rows = [["", "pairs", *(title for title, _ in columns)]]
+    lines: list[tuple[str, list[Accuracy | None]]] = [
+        (phenomenon.replace("_", " "), [found.phenomena.get(phenomenon) for _, found in columns])
+        for phenomenon in phenomena
+    ]
+    lines.append((f"overall ({columns[0][1].overall_is})", [found.overall for _, found in columns]))
+    for label, cells in lines:
+        pairs = next(cell.pairs for cell in cells if cell is not None)
+        rows.append([label, f"{pairs:,}", *(_percent(cell) if cell else "-" for cell in cells)])
+    return rows
+
+
+def _percent(accuracy: Accuracy) -> str:
+    return f"{100 * accuracy.share:5.1f} [{100 * accuracy.low:.1f} {100 * accuracy.high:.1f}]"
+
+
+def measure_table(models: Sequence[HasResults]) -> list[list[str]]:
+    """Tasks that are no minimal pairs: a row a task with its metric, a column a model; empty where there are none."""
+    names = dict.fromkeys(name for model in models for name in model.measures)
+    if not names:
+        return []
+    rows = [["", "metric", *(model.name for model in models)]]
+    for name in names:
+        found = [model.measures.get(name) for model in models]
+        metric = next(one.metric for one in found if one is not None)
+        rows.append([name, metric, *(_measure(one) if one else "-" for one in found)])
+    return rows
+
+
+def _measure(one: Measured) -> str:
+    if one.low is None or one.high is None:
+        return f"{one.value:.3f}"
+    return f"{one.value:.3f} [{one.low:.3f} {one.high:.3f}]"
