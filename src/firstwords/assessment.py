@@ -168,7 +168,9 @@ def assess(
         for test in dict.fromkeys(one.test for one in due):
             of_test = {one.protocol: (names[one], fingerprints[one]) for one in due if one.test == test}
             if tests.pairs(test) is not None:
-                _judge_pairs(subject, tests, test, of_test, place, reporter)
+                found = _judge_pairs(subject, tests, test, of_test, place, reporter)
+                if not prefix:
+                    reporter.say(f"tokenizer on {test}: {found}")
             else:
                 _measure_task(subject, tests, test, of_test, place, reporter)
     return list(names.values())
@@ -181,19 +183,19 @@ def _judge_pairs(
     wanted: dict[str, tuple[str, str]],
     place: RunFolder,
     reporter: Reporter,
-) -> None:
-    """One pass for all protocols of one suite."""
+) -> str:
+    """One pass for all protocols of one suite; returns what was found of the tokenizer."""
     from firstwords.evaluation.judging import evaluate_suite, write_evaluation
 
     suite = tests.pairs(test)
     assert suite is not None
     label = " ".join(name for name, _ in wanted.values())
     found = evaluate_suite(subject, suite, list(wanted), progress=partial(reporter.progress, label))
-    reporter.say(f"tokenizer on {suite.name}: {found[0].tokenizer.summary()}")
     for result in found:
         name, fingerprint = wanted[result.protocol.name]
         write_evaluation(result, place.stage("evaluation"), name)
         place.set_done(f"evaluation.{name}", fingerprint, result.seconds, {"overall": result.overall.accuracy})
+    return found[0].tokenizer.summary()
 
 
 def _measure_task(
