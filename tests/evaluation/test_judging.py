@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
 
 from firstwords.errors import FirstwordsError
 from firstwords.evaluation.judging import (
@@ -20,7 +19,6 @@ from firstwords.evaluation.judging import (
     JudgedPair,
     evaluate_suite,
     judge,
-    wilson,
     write_evaluation,
 )
 from firstwords.evaluation.own_model import OwnModel
@@ -119,12 +117,6 @@ def test_means_by_paradigm_phenomenon_field_and_overall() -> None:
     by_card = judge(pairs, find_protocol("card"))
     assert by_card.overall == by_card.pooled
     assert by_card.overall.accuracy == 0.4
-
-
-@pytest.mark.parametrize(("right", "pairs"), [(0, 1), (0, 200), (1, 2), (37, 200), (500, 1_000), (999, 1_000), (5, 5)])
-def test_wilson_is_scipys(right: int, pairs: int) -> None:
-    expected = binomtest(right, pairs).proportion_ci(method="wilson")
-    assert wilson(right, pairs) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def simulated(shares: Sequence[float], pairs: int, rng: np.random.Generator) -> Accuracies:

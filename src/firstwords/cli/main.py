@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from firstwords.cli import evaluating, recipes, results, running
+from firstwords.cli import comparing, evaluating, recipes, results, running, scoring, submitting
 from firstwords.cli.parsing import explain, split_settings, unknown_command
 from firstwords.cli.printing import use_utf8
 from firstwords.errors import FirstwordsError
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _RECIPES = Group("Recipes: what to do", sort_key=1)
 _RUNS = Group("Runs: do it", sort_key=2)
 _STAGES = Group("Stages: do it up to there", sort_key=3)
-_RESULTS = Group("Results: what came of it", sort_key=4)
+_MEASURES = Group("Measures: what grammar it learnt", sort_key=4)
+_RESULTS = Group("Results: what came of it", sort_key=5)
 
 
 def _version() -> str:
@@ -50,7 +51,8 @@ app = App(
 for _group, _commands in {
     _RECIPES: (recipes.recipes, recipes.new, recipes.schema, recipes.plan),
     _RUNS: (running.quickstart, running.run),
-    _STAGES: (running.corpus, running.tokenizer, running.train, evaluating.evaluate, running.export),
+    _STAGES: (running.corpus, running.tokenizer, running.train, running.export),
+    _MEASURES: (evaluating.evaluate, scoring.score, comparing.compare, submitting.submission),
     _RESULTS: (results.runs, results.show, results.generate),
 }.items():
     for _place_in_help, _command in enumerate(_commands):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +18,9 @@ from firstwords.evaluation.pairs import MinimalPair, Suite
 from firstwords.evaluation.preflight import Preflight, preflight
 from firstwords.evaluation.protocols import Protocol, check_protocol, find_protocol
 from firstwords.evaluation.reader import Line, Reader
+from firstwords.evaluation.statistics import Interval, clustered_bootstrap, combined, wilson
 from firstwords.evaluation.subject import Progress, Subject, check_line_lengths, line_log_probs
 from firstwords.run_folder import atomic_write_json, atomic_write_text
-
-_Z95 = 1.959963984540054
-"""97.5% quantile of the normal distribution."""
 
 FLOORS = {"random": 0.5}
 """Accuracies that take no knowledge of grammar."""
@@ -32,8 +29,8 @@ INTERVALS = {
     "paradigms": "each paradigm: Wilson's 95% interval (Wilson 1927), as were other pairs drawn",
     "phenomena, fields": "the mean over their paradigms: Wilson's intervals of the paradigms combined (Zou & Donner "
     "2008), as were other pairs of the same paradigms drawn; they do not speak of other paradigms",
-    "mean_of_paradigms, mean_of_phenomena": "95% t-interval over the paradigms (phenomena), the clusters in which "
-    "judgements hang together, as were other paradigms (phenomena) drawn",
+    "mean_of_paradigms, mean_of_phenomena": "studentized bootstrap over the paradigms (phenomena), the clusters in "
+    "which judgements hang together, as were other paradigms (phenomena) drawn",
     "pooled": "Wilson's 95% interval of all pairs, as if each were independent of the others",
 }
 """What the intervals of a result say, by its keys; `overall` is mean_of_paradigms or pooled, as the protocol says."""
@@ -126,6 +123,7 @@ class Evaluation:
             "floors": FLOORS,
             "counts": asdict(self.counts),
             **asdict(self.accuracies),
+            "grouping": {pair.uid: {"phenomenon": pair.phenomenon, "field": pair.field} for pair in self.suite.pairs},
             "intervals": INTERVALS,
             "notes": list(self.notes),
             "data": {"origin": suite.origin, "sha256": suite.sha256, "license": suite.license},
@@ -291,11 +289,15 @@ def judge(judged: Sequence[JudgedPair], protocol: Protocol) -> Accuracies:
         by_paradigm.setdefault(one.pair.uid, []).append(one)
     paradigms = {uid: pooled(pairs) for uid, pairs in by_paradigm.items()}
     phenomena = means(lambda pair: pair.phenomenon)
-    mean_of_paradigms, all_pairs = _clustered(list(paradigms.values())), pooled(judged)
+    outcomes = [np.array([counts[one.choice] for one in pairs]) for pairs in by_paradigm.values()]
+    mean_of_paradigms, all_pairs = _clustered(outcomes, list(paradigms.values())), pooled(judged)
+    of_phenomena: dict[str, list[float]] = {}
+    for uid, pairs in by_paradigm.items():
+        of_phenomena.setdefault(pairs[0].pair.phenomenon, []).append(paradigms[uid].accuracy)
     return Accuracies(
         overall=mean_of_paradigms if protocol.overall == "paradigms" else all_pairs,
         mean_of_paradigms=mean_of_paradigms,
-        mean_of_phenomena=_clustered(list(phenomena.values())),
+        mean_of_phenomena=_clustered([np.array(shares) for shares in of_phenomena.values()], list(phenomena.values())),
         pooled=all_pairs,
         fields=means(lambda pair: pair.field),
         phenomena=phenomena,
@@ -315,41 +317,20 @@ def _groups(judged: Sequence[JudgedPair]) -> dict[str, dict[str, list[JudgedPair
     return found
 
 
-def wilson(right: float, pairs: int) -> tuple[float, float]:
-    """95% interval of a share. Source: Wilson 1927; `right` may have halves (ties)."""
-    share, square = right / pairs, _Z95**2
-    centre = (share + square / (2 * pairs)) / (1 + square / pairs)
-    half = _Z95 * math.sqrt(share * (1 - share) / pairs + square / (4 * pairs**2)) / (1 + square / pairs)
-    # At the ends the formula's own limits are 0 and 1, but for rounding.
-    return (0.0 if right == 0 else centre - half), (1.0 if right == pairs else centre + half)
-
-
 def _mean(parts: Sequence[Accuracy]) -> Accuracy:
-    """Mean of independent accuracies, their intervals combined.
+    """Mean of paradigms' accuracies, as were other pairs of the same paradigms drawn."""
+    found = combined([Interval(part.accuracy, part.low, part.high) for part in parts])
+    return _accuracy(found, parts)
 
-    Source: Zou & Donner 2008, Construction of confidence limits about effect measures: a general approach.
-    """
-    mean = math.fsum(part.accuracy for part in parts) / len(parts)
-    below = math.sqrt(math.fsum((part.accuracy - part.low) ** 2 for part in parts)) / len(parts)
-    above = math.sqrt(math.fsum((part.high - part.accuracy) ** 2 for part in parts)) / len(parts)
+
+def _clustered(outcomes: Sequence[np.ndarray], parts: Sequence[Accuracy]) -> Accuracy:
+    """Mean of clusters' accuracies, as were other clusters drawn; of one cluster there is nothing to draw from."""
+    return _mean(parts) if len(parts) < 2 else _accuracy(clustered_bootstrap(outcomes), parts)
+
+
+def _accuracy(found: Interval, parts: Sequence[Accuracy]) -> Accuracy:
     pairs, ties = sum(part.pairs for part in parts), sum(part.ties for part in parts)
-    return Accuracy(mean, max(0.0, mean - below), min(1.0, mean + above), pairs, ties)
-
-
-def _clustered(parts: Sequence[Accuracy]) -> Accuracy:
-    """Mean of clusters' accuracies with Student's interval over the clusters, at least as wide as that of `_mean`.
-
-    That floor matters where all clusters happen to agree, as at 100%.
-    """
-    mean = _mean(parts)
-    if len(parts) < 2:
-        return mean
-    from scipy.stats import t
-
-    spread = float(np.std([part.accuracy for part in parts], ddof=1)) / math.sqrt(len(parts))
-    half = float(t.ppf(0.975, len(parts) - 1)) * spread
-    low, high = max(0.0, mean.accuracy - half), min(1.0, mean.accuracy + half)
-    return Accuracy(mean.accuracy, min(low, mean.low), max(high, mean.high), mean.pairs, mean.ties)
+    return Accuracy(found.estimate, max(0.0, found.low), min(1.0, found.high), pairs, ties)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, name: str | None = None) -> Path:
@@ -360,9 +341,10 @@ def write_evaluation(evaluation: Evaluation, folder: Path, name: str | None = No
     name = name or f"{evaluation.suite.name}.{evaluation.protocol.name}"
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(("uid", "pair_id", "good_score", "bad_score", "choice"))
+    writer.writerow(("uid", "pair_id", "good_score", "bad_score", "choice", "good", "bad"))
     for one in evaluation.judged:
-        writer.writerow((one.pair.uid, one.pair.pair_id, one.good_score, one.bad_score, one.choice))
+        pair = one.pair
+        writer.writerow((pair.uid, pair.pair_id, one.good_score, one.bad_score, one.choice, pair.good, pair.bad))
     atomic_write_text(folder / f"{name}.pairs.csv", rows.getvalue())
     atomic_write_json(folder / f"{name}.json", evaluation.to_json())
     return folder / f"{name}.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from firstwords.evaluation.statistics import Interval, first_reliably_above_chance
 from firstwords.report.results import Accuracy, checkpoint_of, read_results, result_names
 from firstwords.run_folder import RunFolder
 
@@ -57,17 +58,8 @@ def learning_curves(run: RunFolder, name: str) -> LearningCurves | None:
 
 
 def _curve(accuracies: dict[int, Accuracy]) -> Curve:
-    return Curve(accuracies, reliable_from({words: one.low for words, one in accuracies.items()}))
-
-
-def reliable_from(lows: dict[int, float], chance: float = _CHANCE) -> int | None:
-    """The words seen from which on the interval's lower end stays above chance, at this and every later checkpoint."""
-    first = None
-    for words in sorted(lows, reverse=True):
-        if lows[words] <= chance:
-            break
-        first = words
-    return first
+    intervals = [Interval(one.share, one.low, one.high) for one in accuracies.values()]
+    return Curve(accuracies, first_reliably_above_chance(list(accuracies), intervals, _CHANCE))
 
 
 def curve_tables(run: RunFolder, names: Sequence[str]) -> dict[str, list[list[str]]]:
