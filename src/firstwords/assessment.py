@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError, did_you_mean
+from firstwords.evaluation.subject import TooLong
 from firstwords.evaluation.tasks.task import Lookup, NotFound, PairsTask, Task, TaskData
 from firstwords.reporter import Reporter
 from firstwords.run_folder import RunFolder, fingerprint_of
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One test set under one protocol."""
+    """One test set under one protocol; and the collection that it was named by, if it was."""
 
     test: str
     protocol: str
+    collection: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.test}.{self.protocol}"
@@ -65,7 +67,7 @@ class TestSets:
         """Read a test set, if it has not been. Raises NotFound where its files are nowhere."""
         if name in self._pairs or name in self._tasks:
             return
-        from firstwords.evaluation.pairs import load_suite
+        from firstwords.evaluation.pairs import load_suite, unshared_name
         from firstwords.evaluation.tasks import find_task, task_names
 
         task = find_task(name) if name in task_names() else None
@@ -73,9 +75,11 @@ class TestSets:
             self._tasks[name] = task, task.load(self.lookup)
             return
         where = self.lookup
-        self._pairs[name] = load_suite(
+        suite = load_suite(
             name, where.folders, where.cache, where.seed, offline=where.offline, say=where.say, **self.columns
         )
+        taken = {other.name: other.sha256 for other in self._pairs.values()}
+        self._pairs[name] = unshared_name(suite, taken)
 
     def check(self, asked: Asked) -> None:
         """Read what is asked for and refuse a protocol that does not fit it."""
@@ -108,10 +112,9 @@ def expand(
 ) -> list[Asked]:
     """What is asked for by names of test sets and of collections.
 
-    fast: take the smaller sets that a collection has for the checkpoints of a learning curve.
-
-    protocols: for every test set that can be measured by them; where none is given, each takes its default. A
-    collection leaves out, and says so, what is nowhere under --data; a test set that is named itself must be there.
+    protocols: for every test set that can be measured by them; where none is given, each takes its default.
+    fast: take the smaller sets that a collection has for the checkpoints of a learning curve. A collection leaves out,
+    and says so, what is nowhere under --data; a test set that is named itself must be there.
     """
     from firstwords.evaluation.tasks import collection_names, find_collection
 
@@ -129,7 +132,7 @@ def expand(
                     tests.lookup.say(f"{name} without {test}: {error.what}")
                 continue
             chosen = protocols or ([own_protocol] if own_protocol else [_default_protocol(tests, test, masked)])
-            found += [Asked(test, protocol) for protocol in chosen]
+            found += [Asked(test, protocol, name if collected else None) for protocol in chosen]
     for asked in found:
         tests.check(asked)
     return list(dict.fromkeys(found))
@@ -167,13 +170,19 @@ def assess(
         subject = open_model()
         for test in dict.fromkeys(one.test for one in due):
             of_test = {one.protocol: (names[one], fingerprints[one]) for one in due if one.test == test}
-            if tests.pairs(test) is not None:
+            try:
+                if tests.pairs(test) is None:
+                    _measure_task(subject, tests, test, of_test, place, reporter)
+                    continue
                 found = _judge_pairs(subject, tests, test, of_test, place, reporter)
                 if not prefix:
                     reporter.say(f"tokenizer on {test}: {found}")
-            else:
-                _measure_task(subject, tests, test, of_test, place, reporter)
-    return list(names.values())
+            except TooLong as error:
+                collection = next((one.collection for one in due if one.test == test), None)
+                if collection is None:
+                    raise
+                reporter.say(f"{collection} without {test}: {error.what} ({error.where})")
+    return [name for one, name in names.items() if place.has_result(name, fingerprints[one])]
 
 
 def _judge_pairs(

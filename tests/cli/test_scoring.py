@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from firstwords.cli.main import main
 from firstwords.cli.scoring import _Wanted, print_file, print_text, score, texts_of
 from firstwords.errors import FirstwordsError
 from firstwords.evaluation.own_model import OwnModel
@@ -16,6 +17,7 @@ from firstwords.evaluation.surprisal import Manner, score_texts
 from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
+from tests.evaluation.small_models import model_of, save, tokenizer_of
 
 SHAPE = ModelSettings(hidden=32, layers=2, heads=2, intermediate=48, positions=64, init_std=0.2)
 TEXT = "The cat sleeps."
@@ -140,3 +142,48 @@ def test_what_cannot_be_asked_is_refused_before_a_model_is_opened(options: dict[
     text = arguments.pop("text")
     with pytest.raises(FirstwordsError, match=message):
         score("no-such-model", text, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2", "roberta"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder as other people have it."""
+    tokenizer = tokenizer_of(request.param)
+    model = model_of(request.param, len(tokenizer))
+    return save(model, tokenizer, tmp_path_factory.mktemp("models") / request.param)
+
+
+def test_a_user_scores_a_sentence_and_a_file_with_any_model(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = folder.name
+    assert main(["score", str(folder), TEXT, "--json", "--device", "cpu"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert [unit["text"] for unit in value["units"]] == ["The", "cat", "sleeps."]
+    assert value["statement"].startswith("Pseudo-surprisal" if kind == "roberta" else "Surprisal")
+
+    # A text that no model here reads at once, beside a short one.
+    file = tmp_path / "stories.txt"
+    file.write_text(TEXT + "\n\n" + "The bird sings near the house, quietly. " * 12 + "\n")
+    assert main(["score", str(folder), "--file", str(file), "--stride", "9", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(out), delimiter="\t"))
+    assert [row["line"] for row in rows] == ["1"] * 3 + ["3"] * 84
+    assert all(float(row["surprisal_bits"]) > 0 for row in rows)
+    expected = [unit["surprisal_bits"] for unit in value["units"]]
+    assert [float(row["surprisal_bits"]) for row in rows[:3]] == pytest.approx(expected, abs=1e-4)
+    assert "move on by 9 tokens" in err
+
+    code = main(["score", str(folder), TEXT, "--boundary", "after", "--device", "cpu"])
+    out, err = capsys.readouterr()
+    assert code == (2 if kind == "roberta" else 0)
+    assert "masked model" in err if kind == "roberta" else "it ends there" in err
+
+
+def test_a_file_that_is_not_there_or_no_text_is_explained(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", str(folder), "--file", str(tmp_path / "none.txt"), "--device", "cpu"]) == 2
+    assert "none.txt" in capsys.readouterr().err
+    (tmp_path / "bad.txt").write_bytes(b"fine\n\xff\n")
+    assert main(["score", str(folder), "--file", str(tmp_path / "bad.txt"), "--device", "cpu"]) == 2
+    assert f"{tmp_path / 'bad.txt'}:2" in capsys.readouterr().err

@@ -49,6 +49,7 @@ def evaluate(
     good: Annotated[str | None, Parameter(help="Column of the acceptable sentence in pairs of your own.")] = None,
     bad: Annotated[str | None, Parameter(help="Column of the other one.")] = None,
     by: Annotated[str | None, Parameter(help="Columns to group by, with commas: the first is the paradigm.")] = None,
+    pair_id: Annotated[str | None, Parameter(help="Column that names a pair; the line's number otherwise.")] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or mps.")] = "auto",
     allow_code: Annotated[
         bool, Parameter(help="Run Python code that comes with the model.", show_default=False)
@@ -80,7 +81,7 @@ def evaluate(
     if settings or options.name is not None or options.seed is not None or (run is None and _is_recipe(model)):
         run = _make_run(model, options, settings)
     with reporter() as progress:
-        tests = _test_sets(options, good, bad, by, progress, run)
+        tests = _test_sets(options, {"good": good, "bad": bad, "pair_id": pair_id}, by, progress, run)
         if run is not None:
             place, names = run, _assess_run(run, suite, protocol, checkpoint, device, tests, progress)
         else:
@@ -104,8 +105,7 @@ def _make_run(name: str, options: RecipeOptions, settings: dict[str, str]) -> Ru
 
 def _test_sets(
     options: RecipeOptions,
-    good: str | None,
-    bad: str | None,
+    named: dict[str, str | None],
     by: str | None,
     progress: Reporter,
     run: RunFolder | None,
@@ -117,7 +117,7 @@ def _test_sets(
 
     # The built-in grammar's pairs depend on the seed of the text that they were held out of.
     seed = Recipe.load(run.path / "recipe.toml").seed if run else 1
-    columns: dict[str, Any] = {key: value for key, value in (("good", good), ("bad", bad)) if value is not None}
+    columns: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     if by:
         columns["by"] = tuple(column.strip() for column in by.split(","))
     lookup = Lookup(data_folders(options.data), cache_folder(), seed, options.offline, progress.say)

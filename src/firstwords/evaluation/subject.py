@@ -51,6 +51,10 @@ class Subject(Protocol):
         ...
 
 
+class TooLong(FirstwordsError):
+    """A line is longer than the model reads; a collection of tasks leaves such a task out and says so."""
+
+
 def line_log_probs(
     subject: Subject,
     lines: Sequence[Line],
@@ -99,12 +103,12 @@ def line_scores(
 def check_line_lengths(
     lines: Sequence[Line], positions: int | None, *, masked: bool, describe: Callable[[int], str]
 ) -> None:
-    """Raises FirstwordsError, naming the line, where one is longer than a model of so many positions reads."""
+    """Raises TooLong, naming the line, where one is longer than a model of so many positions reads."""
     for number, line in enumerate(lines if positions is not None else ()):
         # A causal model only predicts the last token, so that it takes no position.
         taken = len(line.ids) if masked else line.stop - 1
         if positions is not None and taken > positions:
-            raise FirstwordsError(
+            raise TooLong(
                 f"a sentence takes {taken} positions, and the model has {positions}: its context is too short",
                 where=describe(number),
                 do="leave that sentence out of the test set, or train with more model.positions",

@@ -28,12 +28,27 @@ _TASKS = {
     "entity-tracking-fast": "entity_tracking.FAST",
     "wug-adj-nominalization": "wug.ADJECTIVES",
     "wug-past-tense": "wug.PAST_TENSE",
+    "reading-times": "reading_times.TASK",
+    "age-of-acquisition": "age_of_acquisition.TASK",
+    "syntaxgym": "syntaxgym.TASK",
+    "natural-stories": "natural_stories.TASK",
+    "glue-boolq": "glue.BOOLQ",
+    "glue-mnli": "glue.MNLI",
+    "glue-mrpc": "glue.MRPC",
+    "glue-multirc": "glue.MULTIRC",
+    "glue-qqp": "glue.QQP",
+    "glue-rte": "glue.RTE",
+    "glue-wsc": "glue.WSC",
     "global-piqa-parallel": "global_piqa.PARALLEL",
     "global-piqa-nonparallel": "global_piqa.NONPARALLEL",
 }
 """Where each task is: file and object."""
 
-_COLLECTIONS = {"babylm-2025": "babylm_2025.COLLECTION", "babylm-2026": "babylm_2026.COLLECTION"}
+_COLLECTIONS = {
+    "babylm-2025": "babylm_2025.COLLECTION",
+    "babylm-2026": "babylm_2026.COLLECTION",
+    "glue": "glue.COLLECTION",
+}
 
 
 def task_names() -> list[str]:
