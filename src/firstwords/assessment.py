@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError, did_you_mean
 from firstwords.evaluation.subject import TooLong
 from firstwords.evaluation.tasks.task import Lookup, NotFound, PairsTask, Task, TaskData
 from firstwords.reporter import Reporter
-from firstwords.run_folder import RunFolder, fingerprint_of
+from firstwords.run_folder import RunFolder, atomic_write_json, fingerprint_of, read_json
 
 if TYPE_CHECKING:
     from firstwords.evaluation.pairs import Suite
@@ -152,13 +153,15 @@ def assess(
     *,
     identity: str,
     prefix: str = "",
+    training_text: Path | None = None,
     reporter: Reporter,
 ) -> list[str]:
     """Measure a model on everything that is asked and has no result yet; returns the names of all the results.
 
     open_model: called once, and only if something is to be measured. place: the run (or the folder of an outside model)
     that keeps the results. identity: what the model is, so that results of other weights are not taken for its own.
-    prefix: of the results' names, such as `untrained.` or `words-0001M.`.
+    prefix: of the results' names, such as `untrained.` or `words-0001M.`. training_text: of the run, for the floors
+    that need no grammar.
     """
     names = {one: prefix + tests.result_name(one) for one in asked}
     fingerprints = {
@@ -182,6 +185,9 @@ def assess(
                 if collection is None:
                     raise
                 reporter.say(f"{collection} without {test}: {error.what} ({error.where})")
+    if training_text is not None:
+        for test in dict.fromkeys(one.test for one in asked):
+            write_floors(tests.pairs(test), [one.protocol for one in asked if one.test == test], training_text, place)
     return [name for one, name in names.items() if place.has_result(name, fingerprints[one])]
 
 
@@ -238,6 +244,32 @@ def _measure_task(
         }
         write_task_result(result, place.stage("evaluation"), name, task=task, protocol=protocol, data=data, facts=facts)
         place.set_done(f"evaluation.{name}", fingerprint, seconds, {"overall": result.overall.value})
+
+
+def write_floors(suite: Suite | None, protocols: Sequence[str], training_text: Path, place: RunFolder) -> None:
+    """What a guess, word frequency and a 5-gram model of the training text reach on a suite, kept beside the results.
+
+    `<suite>.<protocol>.floors.json`; what is there for the same pairs is not made again, as a run's text never changes.
+    """
+    if suite is None or not training_text.is_file():
+        return
+    paths = {protocol: place.stage("evaluation") / f"{suite.name}.{protocol}.floors.json" for protocol in protocols}
+    due = {protocol: path for protocol, path in paths.items() if not _has_floors(path, suite)}
+    if not due:
+        return
+    from firstwords.evaluation.floors import floor_scores
+    from firstwords.evaluation.protocols import find_protocol
+
+    scores = floor_scores(suite, training_text)
+    for protocol, path in due.items():
+        atomic_write_json(path, scores.under(find_protocol(protocol)).to_json())
+
+
+def _has_floors(path: Path, suite: Suite) -> bool:
+    try:
+        return bool(read_json(path)["suite_sha256"] == suite.sha256)
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def number_of(values: Mapping[str, Any]) -> float:

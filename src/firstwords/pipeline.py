@@ -259,6 +259,7 @@ def _evaluation(job: Job) -> tuple[dict[str, Any], str]:
             job.run,
             identity=checkpoint_identity(job.run, checkpoint),
             prefix=prefix,
+            training_text=job.run.stage("corpus") / "train.txt",
             reporter=job.reporter,
         )
     overall = {name: number_of(job.run.result(name)) for name in names}

@@ -162,6 +162,7 @@ def _assess_run(
             run,
             identity=checkpoint_identity(run, one),
             prefix="" if one == chosen else f"{one}.",
+            training_text=run.stage("corpus") / "train.txt",
             reporter=progress,
         )
     return names

@@ -35,18 +35,38 @@ def show(
     run: Annotated[str, Parameter(name="RUN", help="Name of a run in the workspace, or the path of its folder.")],
     /,
     *others: Annotated[str, Parameter(name="RUN", help="More runs, to stand beside it.")],
+    beside: Annotated[
+        bool,
+        Parameter(
+            help="Show by phenomenon what accuracies must be compared with: a guess, word frequency, a 5-gram model; on "
+            "BLiMP other models and people.",
+            show_default=False,
+        ),
+    ] = False,
     workspace: Workspace = Path("runs"),
     json: Json = False,
 ) -> None:
     """Show what a run made: corpus, tokenizer, losses, accuracies. Several runs stand side by side."""
+    from firstwords.report.curves import curve_tables
+    from firstwords.report.results import beside_table, checkpoint_of, result_names
     from firstwords.report.summary import summarize
     from firstwords.run_folder import find_run
 
-    summaries = [summarize(find_run(name, workspace)) for name in (run, *others)]
+    folders = [find_run(name, workspace) for name in (run, *others)]
+    summaries = [summarize(folder) for folder in folders]
     if json:
         print_json([asdict(summary) for summary in summaries])
-    else:
-        print_summaries(summaries)
+        return
+    print_summaries(summaries)
+    for folder, summary in zip(folders, summaries, strict=True):
+        kept = sorted({plain for of, plain in map(checkpoint_of, result_names(folder)) if of is not None})
+        for name, table in curve_tables(folder, kept).items():
+            print(f"\n{summary.name}, {name}: accuracy in % by words seen")
+            print_columns(table, right=range(1, len(table[0])))
+        for name in [name for name, found in summary.evaluations.items() if beside and found.beside]:
+            table = beside_table(summary, name)
+            print(f"\n{summary.name}, {name}: accuracy in % and what it must be compared with")
+            print_columns(table, right=range(1, len(table[0])))
 
 
 def generate(
@@ -102,11 +122,13 @@ def print_summaries(summaries: Sequence[RunSummary]) -> None:
 
 def print_accuracies(models: Sequence[HasResults]) -> None:
     """Accuracies in percent with their intervals, the untrained control beside the trained model; other tasks last."""
-    from firstwords.report.results import accuracy_tables, measure_table
+    from firstwords.report.results import accuracy_tables, comparison_lines, measure_table
 
     for name, table in accuracy_tables(models).items():
         print(f"\n{name}: accuracy in %, with 95% intervals")
         print_columns(table, right=range(1, len(table[0])))
+        for line in comparison_lines(models, name):
+            print(line)
     if table := measure_table(models):
         print("\nother tasks, with 95% intervals")
         print_columns(table, right=range(2, len(table[0])))

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from firstwords.run_folder import RunFolder
+from firstwords.evaluation.reference import reference_overall, reference_phenomena
+from firstwords.run_folder import RunFolder, read_json
 
 UNTRAINED = "untrained."
+_PAPER = " (paper)"
 _CHECKPOINT = re.compile(r"(words-\d+M?|best|last)\.(.+)")
 
 
@@ -31,6 +33,9 @@ class Evaluation:
     phenomena: dict[str, Accuracy]
     overall_is: str
     """`mean of 67 paradigms` or `all pairs pooled`, as the protocol says."""
+    beside: dict[str, dict[str, float]]
+    """What it must be compared with, overall ("") and by phenomenon: floors that need no grammar, and on BLiMP what its
+    paper tells of other models and people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +103,31 @@ def read_results(run: RunFolder, checkpoint: str | None = None) -> tuple[dict[st
         if "metric" in values:
             measures[plain] = _measured(values)
         else:
-            evaluations[plain] = _evaluation(values)
+            evaluations[plain] = _evaluation(values, _floors(run, plain))
     return evaluations, measures
 
 
-def _evaluation(values: dict[str, Any]) -> Evaluation:
+def _floors(run: RunFolder, plain: str) -> dict[str, dict[str, float]]:
+    """What a guess, word frequency and a 5-gram model reach, where that was computed."""
+    try:
+        floors = read_json(run.stage("evaluation") / f"{plain}.floors.json")["floors"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {
+        name: {"": values["overall"]["accuracy"]} | {key: one["accuracy"] for key, one in values["phenomena"].items()}
+        for name, values in floors.items()
+    }
+
+
+def _evaluation(values: dict[str, Any], floors: dict[str, dict[str, float]]) -> Evaluation:
     paradigms = values["settings"]["overall"] == "paradigms"
+    overall, phenomena = reference_overall(list(values["paradigms"])), reference_phenomena(list(values["paradigms"]))
+    references = {f"{name}{_PAPER}": {"": overall[name], **phenomena[name]} for name in overall}
     return Evaluation(
         _accuracy(values["overall"]),
         {name: _accuracy(part) for name, part in values["phenomena"].items()},
         f"mean of {len(values['paradigms'])} paradigms" if paradigms else "all pairs pooled",
+        floors | references,
     )
 
 
@@ -119,6 +139,30 @@ def _measured(values: dict[str, Any]) -> Measured:
     overall = values["overall"]
     parts = {name: part["value"] for name, part in values["parts"].items()}
     return Measured(values["metric"], overall["value"], overall["low"], overall["high"], overall["items"], parts)
+
+
+def comparison_lines(models: Sequence[HasResults], name: str) -> list[str]:
+    """What the accuracies of `<suite>.<protocol>` must be compared with: a line of floors a model, one of the paper."""
+    lines: dict[str, None] = {}
+    for model in models:
+        beside = model.evaluations[name].beside if name in model.evaluations else {}
+        floors = {key: one[""] for key, one in beside.items() if not key.endswith(_PAPER)}
+        paper = {key.removesuffix(_PAPER): one[""] for key, one in beside.items() if key.endswith(_PAPER)}
+        whose = f" of {model.name}'s text" if len(models) > 1 else ""
+        for title, found in ((f"without grammar{whose}", floors), ("BLiMP's paper, overall", paper)):
+            if found:
+                lines[f"{title}: " + ", ".join(f"{key} {100 * share:.1f}" for key, share in found.items())] = None
+    return list(lines)
+
+
+def beside_table(model: HasResults, name: str) -> list[list[str]]:
+    """Floors and the paper's columns beside a model's accuracies in percent, by phenomenon and overall."""
+    found = model.evaluations[name]
+    rows = [["", model.name, *found.beside]]
+    for label, accuracy in {**found.phenomena, "": found.overall}.items():
+        cells = [f"{100 * one[label]:.1f}" if label in one else "-" for one in found.beside.values()]
+        rows.append([label.replace("_", " ") or "overall", f"{100 * accuracy.share:.1f}", *cells])
+    return rows
 
 
 def accuracy_tables(runs: Sequence[HasResults]) -> dict[str, list[list[str]]]:
