@@ -27,6 +27,7 @@ ORDER = [
     "assessment",
     "pipeline",
     "launch",
+    "publishing",
     "__init__",
     "cli",
     "__main__",

@@ -5,9 +5,10 @@ Serves the pipeline's evaluation stage and `firstwords evaluate` alike.
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,14 @@ from firstwords.errors import FirstwordsError, did_you_mean
 from firstwords.evaluation.subject import TooLong
 from firstwords.evaluation.tasks.task import Lookup, NotFound, PairsTask, Task, TaskData
 from firstwords.reporter import Reporter
-from firstwords.run_folder import RunFolder, atomic_write_json, fingerprint_of, read_json
+from firstwords.run_folder import RunFolder, atomic_write_json, fingerprint_of, read_json, words_of
 
 if TYPE_CHECKING:
     from firstwords.evaluation.pairs import Suite
     from firstwords.evaluation.subject import Subject
+
+
+AGES = "age-of-acquisition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +274,31 @@ def _has_floors(path: Path, suite: Suite) -> bool:
         return bool(read_json(path)["suite_sha256"] == suite.sha256)
     except (OSError, ValueError, KeyError):
         return False
+
+
+def write_learning_ages(place: RunFolder, tests: TestSets, asked: Sequence[Asked]) -> list[str]:
+    """When a run learnt each word, told from all its checkpoints that have surprisals; a line for people each.
+
+    `age-of-acquisition.<protocol>.ages.json`. Nothing where the task is not asked for or checkpoints are too few.
+    """
+    from firstwords.evaluation.tasks.age_of_acquisition import LEAST_CHECKPOINTS, learning_ages
+
+    told = []
+    for one in asked:
+        rows: dict[int, list[dict[str, str]]] = {}
+        for path in place.stage("evaluation").glob(f"words-*.{AGES}.{one.protocol}.items.csv"):
+            with path.open(encoding="utf-8", newline="") as file:
+                rows[words_of(path.name.split(".")[0])] = list(csv.DictReader(file))
+        if one.test != AGES or len(rows) < LEAST_CHECKPOINTS:
+            continue
+        found = learning_ages(rows, tests.task(AGES)[1], one.protocol)
+        path = place.stage("evaluation") / f"{AGES}.{one.protocol}.ages.json"
+        atomic_write_json(path, asdict(found))
+        if found.pearson is not None:
+            told.append(
+                f"{path.stem}: Pearson's r with children {found.pearson.value:.3f}, {found.pearson.items} words"
+            )
+    return told
 
 
 def number_of(values: Mapping[str, Any]) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
 from firstwords.run_folder import fingerprint_of, sha256_of
+from firstwords.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from firstwords.corpus.sources import ResolvedSource
@@ -23,6 +24,12 @@ _VERSION = 1
 
 _FREE_TRAINING_SETTINGS = {"device", "log-every-steps", "resume-minutes", "select", "gradient-checkpointing"}
 """Training settings that do not change the weights of a training run."""
+
+_LATER_TRAINING_SETTINGS = {
+    "decay-shape", "optimizer", "muon-scale", "muon-momentum", "muon-nesterov", "muon-steps", "z-loss",
+}  # fmt: skip
+"""Training settings that runs once did not have. At their defaults, which do what was done before there was a choice,
+they are no part of the identity: the runs made then are found again. (Settings that are None are never part of it.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,14 @@ def identity_settings(recipe: Recipe) -> dict[str, Any]:
     """The settings that make the trained weights what they are: two runs that agree in them are the same run."""
     values = recipe.to_values()
     kept = {key: values[key] for key in ("seed", "corpus", "tokenizer", "tokens", "model", "training")}
-    kept["training"] = {key: value for key, value in kept["training"].items() if key not in _FREE_TRAINING_SETTINGS}
+    before = TrainingSettings().model_dump(mode="json", by_alias=True)
+    kept["training"] = {
+        key: value
+        for key, value in kept["training"].items()
+        if key not in _FREE_TRAINING_SETTINGS and not (key in _LATER_TRAINING_SETTINGS and value == before[key])
+    }
+    if kept["training"]["schedule"] == "warmup-stable-decay":
+        kept["training"]["schedule"] = "constant-decay"  # its name in older runs
     return kept
 
 

@@ -204,6 +204,12 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
+def words_of(checkpoint: str) -> int:
+    """The words seen that a checkpoint is named by: `words-0003M` -> 3,000,000; `words-1500` -> 1,500."""
+    count = checkpoint.removeprefix("words-")
+    return int(count.removesuffix("M")) * (1_000_000 if count.endswith("M") else 1)
+
+
 def runs_in(workspace: Path) -> list[RunFolder]:
     """All runs of a workspace folder, by name."""
     if not workspace.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 from firstwords.budget import Budget
 
@@ -15,6 +15,9 @@ BudgetField = Annotated[
 ]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Course = Annotated[tuple[tuple[Positive, Annotated[float, Field(gt=0, lt=1)]], ...], Field(min_length=1)]
+"""A number's course before its last value: [value, share of all steps until which it holds], in order."""
 
 
 class Settings(BaseModel):
@@ -167,30 +170,65 @@ class TrainingSettings(Settings):
     """Stop after this many optimizer steps, whatever `epochs` says."""
     batch_size: Positive = 16
     """Rows (or lines) in a batch."""
+    batch_size_schedule: Course | None = None
+    """Other batch sizes before `batch-size`, as in [[8, 0.1], [16, 0.3]]: 8 in the first tenth of all steps, 16 until
+    three tenths, then `batch-size`. The epochs stay as many, so that there are more steps or fewer."""
+    context_schedule: Course | None = None
+    """Shorter rows before those of `tokens.context`, as in [[64, 0.2], [128, 0.5]]; for packed rows. The text stays the
+    same and a step has fewer tokens: `batch-size-schedule` can make up for it."""
     accumulation: Positive = 1
     """Batches in one optimizer step. How a step is cut for memory is the tool's choice and changes no result."""
     peak_lr: Annotated[float, Field(gt=0)] = 3e-4
     """Highest learning rate."""
     warmup_steps: Annotated[int, Field(ge=0)] = 200
     """Steps of linear warm-up from 0."""
-    schedule: Literal["cosine", "linear", "constant-decay"] = "cosine"
-    """Course of the learning rate after the warm-up."""
+    schedule: Literal["cosine", "linear", "warmup-stable-decay", "constant-decay"] = "cosine"
+    """Course of the learning rate after the warm-up. `warmup-stable-decay` (WSD) stays at the peak until the last
+    `decay-share` of the steps; `constant-decay` is its older name here."""
     decay_share: Fraction = 0.2
-    """Share of all steps in which `constant-decay` falls at the end."""
+    """Share of all steps in which `warmup-stable-decay` falls at the end."""
+    decay_shape: Literal["linear", "1-sqrt"] = "linear"
+    """How `warmup-stable-decay` falls: evenly, or as 1 - sqrt(share of the fall that is done): fast, then slowly."""
     final_lr_share: Fraction = 0.0
     """Learning rate at the last step as a share of the peak."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Rule of the updates: AdamW for all weights, or Muon for the blocks' matrices and AdamW for embeddings, head and
+    norms."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """AdamW: decay of the first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """AdamW: decay of the second moment."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """AdamW: term that keeps the step finite."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW: decoupled decay of the matrices; norms are never decayed."""
+    muon_lr: Annotated[float, Field(gt=0)] | None = None
+    """Muon: highest learning rate of its matrices, on the same course; `peak-lr` where not given."""
+    muon_scale: Literal["match-rms-adamw", "original"] = "match-rms-adamw"
+    """Muon: what the learning rate is multiplied with. `match-rms-adamw`, 0.2 sqrt(longer side), makes steps as large
+    as AdamW's, so that AdamW's rates serve; `original`, sqrt(rows / columns) but at least 1, wants about 0.02."""
+    muon_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Muon: decay of the moving average of the gradients."""
+    muon_nesterov: bool = True
+    """Muon: look ahead by the newest gradient (Nesterov)."""
+    muon_steps: Annotated[int, Field(gt=0, lt=100)] = 5
+    """Muon: Newton-Schulz iterations that make an update orthogonal."""
+    weight_decay: NotNegative = 0.0
+    """Decoupled decay of the blocks' matrices, and with `decay-embeddings` of embeddings and head."""
     decay_embeddings: bool = False
-    """Apply the weight decay to the embeddings too."""
+    """Apply `weight-decay` to the embeddings and the head too."""
+    weight_decay_embeddings: NotNegative | None = None
+    """Decay of the input embeddings (tied: of the one matrix), where it is not as `decay-embeddings` says."""
+    weight_decay_head: NotNegative | None = None
+    """Decay of an output matrix of its own, where it is not as `decay-embeddings` says."""
+    weight_decay_norms: NotNegative | None = None
+    """Decay of the norms' weights; none where not given."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest norm of the gradient."""
+    z_loss: NotNegative = 0.0
+    """Weight of log(Z)^2, Z the sum of the exponentials of a token's logits, in the training loss (1e-4 is usual): it
+    keeps the logits small. Losses on the dev text are without it."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Keep a moving average of the weights beside them, as the checkpoint `ema`: the share of the old average that a
+    step leaves. No average where not given."""
     loss_mean_over: Literal["targets", "tokens"] = "targets"
     """What a step's summed loss is divided by: the tokens predicted, or (the cards) all tokens."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -207,8 +245,48 @@ class TrainingSettings(Settings):
     """Words seen at which a model is kept: BabyLM's 1-9M, 10-90M, 100-1000M, or a list."""
     resume_minutes: Annotated[float, Field(gt=0)] = 5.0
     """Minutes between saves of the whole state from which a killed run goes on."""
-    select: Literal["last", "best"] = "last"
-    """Which model is evaluated and exported: after the last step, or with the lowest dev loss."""
+    select: Literal["last", "best", "ema"] = "last"
+    """Which model is evaluated and exported: after the last step, with the lowest dev loss, or the moving average."""
+
+    @field_validator("schedule")
+    @classmethod
+    def _newer_name(cls, schedule: str) -> str:
+        return "warmup-stable-decay" if schedule == "constant-decay" else schedule
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("muon_lr", "muon_scale", "muon_momentum", "muon_nesterov", "muon_steps"):
+            if self.optimizer != "muon" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f'{name.replace("_", "-")} says something only with optimizer = "muon"')
+        if self.decay_shape != "linear" and self.schedule != "warmup-stable-decay":
+            raise ValueError('decay-shape says something only with schedule = "warmup-stable-decay"')
+        if self.decay_embeddings and (self.weight_decay_embeddings, self.weight_decay_head) != (None, None):
+            raise ValueError("give decay-embeddings, or weight-decay-embeddings and weight-decay-head, not both")
+        if self.select == "ema" and self.ema_decay is None:
+            raise ValueError('select = "ema" needs ema-decay: without it no average is kept')
+        for name, course in (("batch-size", self.batch_size_schedule), ("context", self.context_schedule)):
+            ends = [until for _, until in course or ()]
+            if ends != sorted(set(ends)):
+                raise ValueError(f"the shares of {name}-schedule must rise: each says until when its value holds")
+        return self
+
+
+def check_training(training: TrainingSettings, tokens: TokenSettings, model: ModelSettings) -> None:
+    """Raise ValueError where training's settings contradict those of tokens or model."""
+    if training.context_schedule is not None:
+        if tokens.examples != "packed":
+            raise ValueError(
+                'training.context-schedule needs tokens.examples = "packed": lines are as long as they are'
+            )
+        longest = max(context for context, _ in training.context_schedule)
+        if longest > tokens.context:
+            raise ValueError(
+                f"training.context-schedule has rows of {longest} tokens, longer than tokens.context ({tokens.context})"
+            )
+        if min(context for context, _ in training.context_schedule) < 2:
+            raise ValueError("training.context-schedule has rows of less than 2 tokens")
+    if training.weight_decay_head is not None and model.tied_embeddings:
+        raise ValueError("training.weight-decay-head: the head is the embeddings; give weight-decay-embeddings")
 
 
 class EvaluationSettings(Settings):

@@ -136,7 +136,7 @@ def _assess_run(
     """Measure one checkpoint of a run, or all that are kept; returns the names of the results."""
     from functools import partial
 
-    from firstwords.assessment import Asked, assess, expand
+    from firstwords.assessment import Asked, assess, expand, write_learning_ages
     from firstwords.models import checkpoint_identity, checkpoints_of, open_run, selected
     from firstwords.recipe import Recipe
 
@@ -155,9 +155,10 @@ def _assess_run(
     for one in checkpoints:
         # A collection may have smaller sets for the checkpoints on the way.
         fast = one.startswith("words-")
+        asked = expand(suites, protocols, tests, masked=False, fast=fast) if suites else own
         names += assess(
             partial(open_run, run, one, device=device),
-            expand(suites, protocols, tests, masked=False, fast=fast) if suites else own,
+            asked,
             tests,
             run,
             identity=checkpoint_identity(run, one),
@@ -165,6 +166,8 @@ def _assess_run(
             training_text=run.stage("corpus") / "train.txt",
             reporter=progress,
         )
+        for line in write_learning_ages(run, tests, asked) if one == checkpoints[-1] else ():
+            progress.say(line)
     return names
 
 

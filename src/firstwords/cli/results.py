@@ -38,8 +38,8 @@ def show(
     beside: Annotated[
         bool,
         Parameter(
-            help="Show by phenomenon what accuracies must be compared with: a guess, word frequency, a 5-gram model; on "
-            "BLiMP other models and people.",
+            help="Show by phenomenon what accuracies must be compared with: a guess, word frequency, a 5-gram model, "
+            "and on BLiMP other models and people.",
             show_default=False,
         ),
     ] = False,

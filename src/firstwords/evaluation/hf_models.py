@@ -7,9 +7,10 @@ Shape letters: B rows of a batch, T the longest of them, N scored tokens, n thos
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ _CPU_TOKENS, _GPU_TOKENS = 1_024, 32_768
 """Positions of a batch, padding counted. On a CPU the tensors of a batch stay near the size of its caches."""
 _CPU_LOGITS, _GPU_LOGITS = 2**22, 2**26
 """Logits that are held at once: 16 MiB of float32 on a CPU, 256 MiB elsewhere."""
+_CPU_WHOLE_LOGITS, _GPU_WHOLE_LOGITS = 2**26, 2**27
+"""Logits of a whole batch, for models that give no others: batches become smaller where this would be more."""
 
 
 class TransformersModel:
@@ -47,6 +50,8 @@ class TransformersModel:
         }
         if model.dtype != torch.float32:
             raise FirstwordsError(f"scores need float32 weights, not {self.dtype}", where=name)
+        # Nothing is generated, so that states kept for later tokens would only take memory.
+        model.config.use_cache = False
         self._head = _Head(model)
 
     def encoder(self) -> torch.nn.Module:
@@ -59,14 +64,44 @@ class TransformersModel:
         """Log-probabilities of the scored tokens; see Subject."""
         raise NotImplementedError
 
-    def _tokens_at_once(self) -> int:
-        return _CPU_TOKENS if self.device == "cpu" else _GPU_TOKENS
+    def _batches(self, lengths: Sequence[int], first: Sequence[int]) -> Iterator[list[int]]:
+        """Numbers of rows in batches that neither tokens nor logits make too large. first: ids of a row, for trying."""
+        cpu = self.device == "cpu"
+        tokens, whole = (_CPU_TOKENS, _CPU_WHOLE_LOGITS) if cpu else (_GPU_TOKENS, _GPU_WHOLE_LOGITS)
+        way, logits = self._head.way(first), max(1, whole // self._head.width)
+        if way == "states":
+            return _batches(lengths, tokens, len(lengths))
+        # A masked model scores one token a row.
+        if way == "picked" and self.masked:
+            return _batches(lengths, tokens, logits)
+        return _batches(lengths, min(tokens, logits), len(lengths))
 
 
 class CausalModel(TransformersModel):
     """Scores log p(token | tokens before it). Lines that are given twice are scored once."""
 
     masked = False
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, facts: Mapping[str, object] | None = None) -> None:
+        """Raises FirstwordsError where the model sees later tokens too, as a BERT does that is loaded as causal."""
+        super().__init__(name, model, tokenizer, facts)
+        self._check_causal()
+
+    @torch.no_grad()
+    def _check_causal(self) -> None:
+        """A score would tell how well the model reads the token that it is asked for, and be far too good."""
+        width = min(8, self.positions or 8, self._head.width)
+        ids_T = torch.arange(width, device=self.model.device)
+        changed_T = ids_T.clone()
+        changed_T[-1] = 0
+        logits_TV, changed_TV = (self.model(input_ids=ids[None]).logits[0, :-1] for ids in (ids_T, changed_T))
+        # Comparisons with NaN are false: such a model is refused when it scores.
+        if ((logits_TV - changed_TV).abs() > 1e-4 * (1 + logits_TV.abs())).any():
+            raise FirstwordsError(
+                f"the model ({type(self.model).__name__}) sees the tokens that it is to predict: it is not causal",
+                where=self.name,
+                do="if it is a masked model, name its class in config.json: architectures = [...ForMaskedLM]",
+            )
 
     @torch.no_grad()
     def log_probs(
@@ -78,7 +113,7 @@ class CausalModel(TransformersModel):
         rows = list(distinct)
         found: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
         done = 0
-        for batch in _batches([len(ids) - 1 for ids, _, _ in rows], self._tokens_at_once()):
+        for batch in self._batches([len(ids) - 1 for ids, _, _ in rows], rows[0][0][:-1]) if rows else ():
             chosen = [rows[number] for number in batch]
             ids_BT, mask_BT = _padded([ids[:-1] for ids, _, _ in chosen], self.model.device)
             # Where a token stands whose successor is scored.
@@ -114,33 +149,37 @@ class MaskedModel(TransformersModel):
         self, lines: Sequence[Line], *, within_word: bool = False, progress: Progress | None = None
     ) -> list[np.ndarray]:
         """Log-probabilities of the scored tokens; see Subject."""
-        asked: dict[tuple[tuple[int, ...], int], int] = {}
-        numbers: list[list[int]] = []
-        targets: list[int] = []
+        # The two sentences of a minimal pair often become one row, of which two tokens are asked.
+        masked: dict[tuple[tuple[int, ...], int], int] = {}
+        targets: list[dict[int, int]] = []
+        asked: list[list[int]] = []
+        count = 0
         for line in lines:
             of_line = []
             for place in range(line.start, line.stop):
-                row = (self._masked(line, place, within_word), place)
-                number = asked.setdefault(row, len(asked))
-                if number == len(targets):
-                    targets.append(line.ids[place])
-                of_line.append(number)
-            numbers.append(of_line)
-        rows = list(asked)
-        found_N = np.empty(len(rows), np.float32)
+                row = masked.setdefault((self._masked(line, place, within_word), place), len(masked))
+                if row == len(targets):
+                    targets.append({})
+                of_line.append(targets[row].setdefault(line.ids[place], count))
+                count += of_line[-1] == count
+            asked.append(of_line)
+        rows = list(masked)
+        found_N = np.empty(count, np.float32)
         done = 0
-        for batch in _batches([len(ids) for ids, _ in rows], self._tokens_at_once()):
+        for batch in self._batches([len(ids) for ids, _ in rows], rows[0][0]) if rows else ():
             ids_BT, mask_BT = _padded([rows[number][0] for number in batch], self.model.device)
-            places = [(row, rows[number][1]) for row, number in enumerate(batch)]
-            found_N[batch] = self._head.log_probs(ids_BT, mask_BT, places, [targets[number] for number in batch])
+            places = [(row, rows[number][1]) for row, number in enumerate(batch) for _ in targets[number]]
+            tokens = [token for number in batch for token in targets[number]]
+            numbers = [number for row in batch for number in targets[row].values()]
+            found_N[numbers] = self._head.log_probs(ids_BT, mask_BT, places, tokens)
             done += len(batch)
             if progress:
                 progress(done, len(rows))
-        return [found_N[of_line] for of_line in numbers]
+        return [found_N[of_line] for of_line in asked]
 
     def _masked(self, line: Line, place: int, within_word: bool) -> tuple[int, ...]:
         end = place + 1
-        if within_word:
+        if within_word and line.words[place] is not None:
             while end < line.stop and line.words[end] == line.words[place]:
                 end += 1
         mask: Any = self.reader.mask_id
@@ -148,11 +187,18 @@ class MaskedModel(TransformersModel):
 
 
 class _Head:
-    """From a batch to log-probabilities at some places: the head only there, where the model allows it."""
+    """From a batch to log-probabilities at some places, in the cheapest way that gives the model's own logits.
+
+    states: the body's last states times the output embeddings, some places at a time (GPT-2, LLaMA). picked: the whole
+    model, but its head is shown the states of those places alone (BERT, and models that cap their logits). whole: all
+    logits of the batch. width: V.
+    """
 
     def __init__(self, model: Any) -> None:
         self._model, self._body, self._project = model, _body(model), model.get_output_embeddings()
-        self._direct: bool | None = None
+        self._way: Literal["states", "picked", "whole"] | None = None
+        rows = self._project if self._project is not None else model.get_input_embeddings()
+        self.width = int(rows.weight.shape[0])
 
     def log_probs(
         self, ids_BT: Tensor, mask_BT: Tensor, places: Sequence[tuple[int, int]], targets: Sequence[int]
@@ -161,37 +207,60 @@ class _Head:
         device = ids_BT.device
         rows_N, columns_N = torch.tensor(places, device=device).unbind(1)
         targets_N = torch.tensor(targets, device=device)
-        if self._direct is None:
-            self._direct = self._head_is_direct(ids_BT[:1], mask_BT[:1])
-        if not self._direct:
-            states_ND = self._model(input_ids=ids_BT, attention_mask=mask_BT).logits[rows_N, columns_N]
+        way = self.way(ids_BT[0].tolist())
+        if way == "states":
+            found_N = self._states(ids_BT, mask_BT)[rows_N, columns_N]
+        elif way == "picked":
+            found_N = self._picked(ids_BT, mask_BT, rows_N, columns_N)
         else:
-            states_ND = self._body(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state[rows_N, columns_N]
+            found_N = self._model(input_ids=ids_BT, attention_mask=mask_BT).logits[rows_N, columns_N]
         out_N = torch.empty(len(targets), device=device)
-        width = self._project.weight.shape[0] if self._project is not None else states_ND.shape[1]
-        step = max(32, (_CPU_LOGITS if device.type == "cpu" else _GPU_LOGITS) // width)
+        step = max(32, (_CPU_LOGITS if device.type == "cpu" else _GPU_LOGITS) // self.width)
         for start in range(0, len(targets), step):
             chunk = slice(start, start + step)
-            logits_nV = self._project(states_ND[chunk]) if self._direct else states_ND[chunk]
+            logits_nV = self._project(found_N[chunk]) if way == "states" else found_N[chunk]
             chosen_n = logits_nV.gather(1, targets_N[chunk, None]).squeeze(1)
             out_N[chunk] = chosen_n - logits_nV.logsumexp(dim=1)
         return out_N.float().cpu().numpy()
 
-    def _head_is_direct(self, ids_1T: Tensor, mask_1T: Tensor) -> bool:
-        """Whether the model's logits are its body's last state times the output embeddings and nothing else.
+    @torch.no_grad()
+    def way(self, ids: Sequence[int]) -> Literal["states", "picked", "whole"]:
+        """The way of this model; which one gives its own logits is tried on one row, the first time."""
+        if self._way is None:
+            self._way = "whole"
+            ids_1T, mask_1T = _padded([ids], self._model.device)
+            logits_TV = self._model(input_ids=ids_1T, attention_mask=mask_1T).logits[0]
+            columns_T = torch.arange(len(ids), device=ids_1T.device)
+            if self._body is not self._model and self._project is not None:
+                with contextlib.suppress(AttributeError, RuntimeError, TypeError, ValueError):
+                    if _alike(self._picked(ids_1T, mask_1T, torch.zeros_like(columns_T), columns_T), logits_TV):
+                        self._way = "picked"
+                with contextlib.suppress(AttributeError, RuntimeError, TypeError, ValueError):
+                    if _alike(self._project(self._states(ids_1T, mask_1T)[0]), logits_TV):
+                        self._way = "states"
+        return self._way
 
-        It is tried, on one row: some models scale or cap their logits, and masked ones have layers in between.
-        """
-        if self._body is self._model or self._project is None:
-            return False
+    def _states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        return self._body(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
+
+    def _picked(self, ids_BT: Tensor, mask_BT: Tensor, rows_N: Tensor, columns_N: Tensor) -> Tensor:
+        """Logits at the places, (N, V): on its way to the head, the body's output is cut down to one row of them."""
+
+        def pick(_body: Any, _given: Any, output: Any) -> Any:
+            output.last_hidden_state = output.last_hidden_state[rows_N, columns_N][None]
+            return output
+
+        hook = self._body.register_forward_hook(pick)
         try:
-            state = self._body(input_ids=ids_1T, attention_mask=mask_1T).last_hidden_state
-            logits = self._project(state)
-        except (AttributeError, RuntimeError, TypeError, ValueError):
-            return False
-        whole = self._model(input_ids=ids_1T, attention_mask=mask_1T).logits
-        # A model of NaNs is as good either way: its scores are refused later.
-        return logits.shape == whole.shape and torch.allclose(logits, whole, atol=1e-5, equal_nan=True)
+            return self._model(input_ids=ids_BT, attention_mask=mask_BT).logits[0]
+        finally:
+            hook.remove()
+
+
+def _alike(logits_TV: Tensor, whole_TV: Tensor) -> bool:
+    """Whether these are the model's logits. A model of NaNs is as good any way: its scores are refused later."""
+    same = logits_TV.shape == whole_TV.shape
+    return same and torch.allclose(logits_TV, whole_TV, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
 class _Encoder(torch.nn.Module):
@@ -218,13 +287,14 @@ def _body(model: Any) -> Any:
 
 def _positions(config: Any) -> int | None:
     """The longest row that the model reads, where its configuration tells one."""
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
     if getattr(config, "model_type", "") in ("bloom", "mpt", "mamba", "mamba2", "rwkv", "falcon_mamba"):
         return None
     for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length"):
         value = getattr(config, key, None)
         if isinstance(value, int) and value > 0:
             # RoBERTa numbers positions from after its padding token.
-            offset = config.pad_token_id + 1 if getattr(config, "model_type", "") in _OFFSET_POSITIONS else 0
+            offset = (config.pad_token_id or 0) + 1 if getattr(config, "model_type", "") in _OFFSET_POSITIONS else 0
             return value - offset
     return None
 
@@ -232,11 +302,11 @@ def _positions(config: Any) -> int | None:
 _OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "roberta-prelayernorm")
 
 
-def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Numbers of rows in batches of about `tokens` positions, longest first: neighbours need little padding."""
+def _batches(lengths: Sequence[int], tokens: int, rows: int) -> Iterator[list[int]]:
+    """Batches of up to `tokens` positions and `rows` rows, longest first: neighbours need little padding."""
     batch: list[int] = []
     for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > tokens:
+        if batch and (len(batch) == rows or lengths[batch[0]] * (len(batch) + 1) > tokens):
             yield batch
             batch = []
         batch.append(number)

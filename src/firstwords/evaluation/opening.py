@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from firstwords.evaluation.subject import Subject
 
 _HUB_ID = re.compile(r"(hub:)?(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_KEPT = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
+_KEPT = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py", "README.md"]
+"""Files of a model on the Hub that are downloaded; Python files too, which only run where the user allows it."""
+_OF_SCORES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
+"""Files of a model folder that its scores depend on."""
+_TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken")
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "tf_model.h5", "flax_model.msgpack")
 
 
@@ -36,7 +40,7 @@ def is_hub_id(name: str) -> bool:
 def folder_identity(folder: Path) -> str:
     """Checksum of all that a model folder's scores depend on. Raises FirstwordsError where it has no config.json."""
     _config(folder)
-    files = sorted(path for pattern in ("*.json", "*.safetensors", "*.txt", "*.model") for path in folder.glob(pattern))
+    files = sorted(path for pattern in _OF_SCORES for path in folder.glob(pattern))
     return fingerprint_of("model folder", {path.name: sha256_of(path) for path in files})
 
 
@@ -52,20 +56,22 @@ def open_folder(
     config = _config(folder)
     _refuse_code(config, folder, allow_code)
     _refuse_pickles(folder)
+    _refuse_no_tokenizer(folder, allow_code)
     name = name or folder.name
     facts = {"origin": origin or str(folder), "architecture": _architecture(config)}
     with _explained(folder, config):
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=allow_code)
-        if config.get("model_type") == "llama" and not config.get("auto_map"):
-            own = _open_llama(folder)
-            if own is not None:
-                reader = Reader.of_transformers(tokenizer, str(folder))
-                return OwnModel(name, own.to(device), reader, facts)
-        masked = "MaskedLM" in facts["architecture"] or facts["architecture"].endswith("ForPreTraining")
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=allow_code, local_files_only=True)
+        reader = Reader.of_transformers(tokenizer, str(folder))
+        own = _open_llama(folder) if config.get("model_type") == "llama" and not config.get("auto_map") else None
+        if own is not None:
+            _check_ids(reader, own.vocabulary, folder)
+            return OwnModel(name, own.to(device), reader, facts)
+        masked = _is_masked(config)
         model = _load_weights(folder, masked, allow_code)
-    return (MaskedModel if masked else CausalModel)(name, model.to(device), tokenizer, facts)
+        _check_ids(reader, model.get_input_embeddings().weight.shape[0], folder)
+        return (MaskedModel if masked else CausalModel)(name, model.to(device), tokenizer, facts)
 
 
 def _open_llama(folder: Path) -> Llama | None:
@@ -74,6 +80,36 @@ def _open_llama(folder: Path) -> Llama | None:
         return load_llama(folder)
     except FirstwordsError:
         return None
+
+
+def _is_masked(config: dict[str, Any]) -> bool:
+    """Whether the model predicts masked tokens: its class says so, or its kind does where no class is named."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    architecture, code = _architecture(config), config.get("auto_map") or {}
+    if "MaskedLM" in architecture or architecture.endswith("ForPreTraining"):
+        return True
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")) or "AutoModelForCausalLM" in code:
+        return False
+    known = config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return "AutoModelForMaskedLM" in code or (known and not config.get("is_decoder"))
+
+
+def _check_ids(reader: Reader, rows: int, folder: Path) -> None:
+    """Refuse a tokenizer with more tokens than the model has: it is another model's, or was added to.
+
+    Added tokens that texts do not reach, such as one for padding, are none of that.
+    """
+    ids = reader.tokenizer.get_vocab(with_added_tokens=False)
+    specials = (reader.bos_id, reader.eos_id, reader.mask_id, *reader.before, *reader.after)
+    largest = max([*ids.values(), *(number for number in specials if number is not None)], default=0)
+    if largest >= rows:
+        raise FirstwordsError(
+            f"the tokenizer has the token {reader.tokenizer.id_to_token(largest)!r} as number {largest:,}, "
+            f"and the model knows {rows:,} tokens, numbered from 0",
+            where=str(folder),
+            do="put the model's own tokenizer.json and tokenizer_config.json there",
+        )
 
 
 def _load_weights(folder: Path, masked: bool, allow_code: bool) -> Any:
@@ -87,10 +123,19 @@ def _load_weights(folder: Path, masked: bool, allow_code: bool) -> Any:
         dtype=torch.float32,
         output_loading_info=True,
         local_files_only=True,
+        ignore_mismatched_sizes=True,
     )
-    missing = sorted(loading["missing_keys"])
+    # transformers fills what is missing with random numbers, and the scores would be those of another model.
+    missing, other = sorted(loading["missing_keys"]), sorted(loading["mismatched_keys"])
+    if other:
+        weight, stored, expected = other[0]
+        raise FirstwordsError(
+            f"the weights are of another shape than config.json tells: {weight} is {tuple(stored)}, "
+            f"not {tuple(expected)}",
+            where=str(folder),
+            do="put the config.json there that the weights were saved with",
+        )
     if missing:
-        # transformers fills what is missing with random numbers, and the scores would be those of another model.
         raise FirstwordsError(
             f"the weights file lacks {len(missing)} of the model's weights, such as {missing[0]}",
             where=str(folder),
@@ -104,19 +149,25 @@ def _explained(folder: Path, config: dict[str, Any]) -> Iterator[None]:
     """Turn what transformers raises for a folder into one clear message, and keep its own remarks quiet."""
     import transformers
 
-    before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
+    logging = transformers.logging
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except FirstwordsError:
+        raise
+    except Exception as error:  # tokenizers and safetensors raise types of their own, and a folder's code any
+        lines = (line.strip() for line in str(error).splitlines())
         raise FirstwordsError(
-            f"transformers cannot load the model: {first}",
+            f"transformers cannot load the model: {next(filter(None, lines), type(error).__name__)}",
             where=f"{folder} ({config.get('model_type', 'no model_type')})",
             do="it needs config.json, safetensors weights and a tokenizer of a causal or masked language model",
-        ) from None
+        ) from error
     finally:
-        transformers.logging.set_verbosity(before)
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def fetch_model(name: str, cache: Path, *, offline: bool = False, say: Say | None = None) -> tuple[Path, str]:
@@ -143,7 +194,13 @@ def fetch_model(name: str, cache: Path, *, offline: bool = False, say: Say | Non
                 license = getattr(info.card_data, "license", None) or "none stated"
                 say(f"downloading {repository} (revision {revision}); license: {license}")
         folder = snapshot_download(
-            repository, revision=revision, cache_dir=cache / "models", allow_patterns=_KEPT, local_files_only=offline
+            repository,
+            revision=revision,
+            cache_dir=cache / "models",
+            allow_patterns=_KEPT,
+            # The model itself lies at the top; folders hold other formats of it.
+            ignore_patterns=["*/*"],
+            local_files_only=offline,
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise FirstwordsError(
@@ -155,7 +212,7 @@ def fetch_model(name: str, cache: Path, *, offline: bool = False, say: Say | Non
 
 
 def _refuse_pickled_hub(repository: str, files: list[str]) -> None:
-    if any(file.endswith(".safetensors") for file in files):
+    if any(file.endswith(".safetensors") and "/" not in file for file in files):
         return
     raise FirstwordsError(
         f"the model {repository} has no safetensors weights, and pickles are never opened: they can run code",
@@ -216,3 +273,15 @@ def _refuse_pickles(folder: Path) -> None:
         where=str(folder),
         do="it needs model.safetensors (or model-00001-of-....safetensors)",
     )
+
+
+def _refuse_no_tokenizer(folder: Path, allow_code: bool) -> None:
+    """Without its files, transformers makes up an empty tokenizer that knows no word at all."""
+    if allow_code and any(folder.glob("*.py")):
+        return
+    if not any(path for pattern in _TOKENIZERS for path in folder.glob(pattern)):
+        raise FirstwordsError(
+            "the folder has no tokenizer",
+            where=str(folder),
+            do="put tokenizer.json and tokenizer_config.json of the model there",
+        )

@@ -68,12 +68,12 @@ def preflight(reader: Reader, texts: Sequence[TokenizedText]) -> Preflight:
             lost += _loses(text)
             in_order = in_order and all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(text.offsets))
     others = {reader.bos_id, reader.eos_id, reader.unknown_id, reader.mask_id}
-    alone, within = (text.ids for text in reader.tokenize(["the", "to the"]))
+    before, alone, within = (text.ids for text in reader.tokenize(["to", "the", "to the"]))
     return Preflight(
         has_bos=reader.bos_id is not None,
         adds_bos=reader.adds_bos,
         pad_distinct=None if reader.pad_id is None else reader.pad_id not in others,
-        leading_space=within[-len(alone) :] == alone,
+        leading_space=within == before + alone,
         unknown_tokens=unknown,
         lost_texts=lost,
         offsets_in_order=in_order,

@@ -115,7 +115,7 @@ PROTOCOLS = {
         ),
         Protocol(
             name="minicons",
-            context="tokenizer",
+            context="framed",
             score="mean",
             tie=0.5,
             overall="paradigms",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,16 +13,19 @@ from firstwords.tokens.tokenizer import Vocabulary
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-Context = Literal["bos", "bos-or-eos", "tokenizer", "both-sides", "none"]
+Context = Literal["bos", "bos-or-eos", "tokenizer", "framed", "both-sides", "none"]
 """What stands before a text: BOS; BOS, or EOS where there is none; the special tokens that the tokenizer itself puts
-before a text; those before and those after it (masked models); nothing, so that the first token is read, not scored."""
+before a text; those before and after it, scored like the text; those before and after it, not scored (masked models);
+nothing, so that the first token is read, not scored."""
 
 CONTEXTS: dict[Context, str] = {
     "bos": "with the beginning-of-sequence token before it, the first token of the sentence scored too",
     "bos-or-eos": "with the beginning-of-sequence token before it (the end-of-sequence token where there is none), "
     "the first token of the sentence scored too",
     "tokenizer": "with the special tokens before it that the tokenizer itself puts there; where it puts none, the "
-    "first token of the sentence is read and not scored",
+    "first token of the sentence is read and not scored (nor is one of no character, the lone sign of a space)",
+    "framed": "with the special tokens around it that the tokenizer itself puts there, of all of which the very first "
+    "token is read and not scored, while special tokens after it are scored too",
     "both-sides": "with the special tokens around it that the tokenizer itself puts there",
     "none": "with nothing before it, so that its first token is read and not scored",
 }
@@ -147,15 +151,18 @@ class Reader:
         before, after = self._around(context, name)
         found = []
         for number, text in enumerate(self._tokenized(texts)):
-            # A tokenizer may read the text itself as a beginning that stands there already.
-            start = 0 if before and text.ids[: len(before)] == before else len(before)
+            # What we put there is not put there twice; what the tokenizer puts there by itself, it always does.
+            stands = context in ("bos", "bos-or-eos") and text.ids[: len(before)] == before
+            start = 0 if stands else len(before)
             head = before[:start]
             # Not scored: what is given, and a first token that nothing stands before.
-            first = sum(end <= given[number] for _, end in text.offsets) if given else 0
+            prompt = given[number] if given else 0
+            unscored = sum(end <= prompt for _, end in text.offsets) if prompt or context == "tokenizer" else 0
+            framed = context == "framed"
             line = Line(
                 head + text.ids + after,
-                max(1, start + first),
-                len(head) + len(text.ids),
+                1 if framed and not prompt else max(1, start + unscored),
+                len(head) + len(text.ids) + (len(after) if framed else 0),
                 (*(None for _ in head), *text.words, *(None for _ in after)),
             )
             if line.scored < 1:
@@ -176,24 +183,29 @@ class Reader:
             return (), ()
         if context == "tokenizer":
             return self.before, ()
-        if context == "both-sides":
+        if context in ("framed", "both-sides"):
             return self.before, self.after
         first = self.bos_id
         if first is None and context == "bos-or-eos":
             first = self.eos_id
         if first is None:
             raise FirstwordsError(
-                f"'{name}' begins every text with BOS, and this tokenizer has none",
+                f"'{name}' begins every text with {'BOS or EOS' if context == 'bos-or-eos' else 'BOS'}, "
+                "and this tokenizer has none",
                 where="tokenizer_config.json: bos_token",
-                do="score with a protocol that needs none: lm-eval, babylm-2025, minicons or card",
+                do="score with a protocol that needs none: babylm-2025, minicons or card (or lm-eval, if it has EOS)",
             )
         return (first,), ()
 
 
 def _framing(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Special tokens that the tokenizer's own post-processor puts before and after a text."""
-    framed = tokenizer.encode("a", add_special_tokens=True)
-    places = [place for place, special in enumerate(framed.special_tokens_mask) if not special]
-    if not places:
-        return tuple(framed.ids), ()
-    return tuple(framed.ids[: places[0]]), tuple(framed.ids[places[-1] + 1 :])
+    # A text of at least one token is needed; a tokenizer may know no Latin letter, but it knows its own tokens.
+    own = (tokenizer.decode([number]) for number in range(min(1_000, tokenizer.get_vocab_size())))
+    framed = None
+    for text in itertools.chain(["a"], own):
+        framed = tokenizer.encode(text, add_special_tokens=True)
+        places = [place for place, special in enumerate(framed.special_tokens_mask) if not special]
+        if places:
+            return tuple(framed.ids[: places[0]]), tuple(framed.ids[places[-1] + 1 :])
+    return tuple(framed.ids) if framed else (), ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from firstwords.evaluation.statistics import Interval, first_reliably_above_chance
 from firstwords.report.results import Accuracy, checkpoint_of, read_results, result_names
-from firstwords.run_folder import RunFolder
+from firstwords.run_folder import RunFolder, words_of
 
 _CHANCE = 0.5
 
@@ -27,12 +27,6 @@ class LearningCurves:
     name: str
     overall: Curve
     phenomena: dict[str, Curve]
-
-
-def words_of(checkpoint: str) -> int:
-    """`words-0003M` -> 3,000,000; `words-1500` -> 1,500."""
-    count = checkpoint.removeprefix("words-")
-    return int(count.removesuffix("M")) * (1_000_000 if count.endswith("M") else 1)
 
 
 def learning_curves(run: RunFolder, name: str) -> LearningCurves | None:

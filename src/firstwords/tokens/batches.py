@@ -1,8 +1,7 @@
 """batch(step) as a pure function of the seed and the step: the same for any number of processes and any resume.
 
 The rows of an epoch (packed rows of the context length, or lines) come in an order that depends on seed and epoch
-alone. Batches of all epochs follow one another, and a step takes the next `accumulation` of them, across an epoch's
-end where it must, as Hugging Face's Trainer did for the cards.
+alone. The rows of all epochs follow one another, and `row_plan` says which of them a step takes.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from firstwords.errors import FirstwordsError
 from firstwords.settings import TokenSettings, TrainingSettings
 from firstwords.tokens.encoding import TokenFile
+from firstwords.tokens.row_plan import Place, plan_rows
 
 if TYPE_CHECKING:
     import torch
@@ -60,32 +59,19 @@ class Batches:
     def __init__(self, tokens: TokenFile, settings: TokenSettings, training: TrainingSettings, seed: int) -> None:
         """Raises FirstwordsError where the text does not fill one row."""
         self._tokens, self._settings, self._seed = tokens, settings, seed
-        self._batch_size, self._accumulation = training.batch_size, training.accumulation
-        self.rows_per_epoch = (
-            tokens.facts.examples if settings.examples == "lines" else (tokens.facts.tokens - 1) // settings.context
-        )
-        if self.rows_per_epoch < 1:
-            raise FirstwordsError(
-                f"the training text has {tokens.facts.tokens:,} tokens, less than one row of {settings.context}",
-                where="tokens.context",
-                do="give more text or a shorter context",
-            )
-        self.batches_per_epoch = -(-self.rows_per_epoch // self._batch_size)
-        steps_per_epoch = max(1, self.batches_per_epoch // self._accumulation)
-        self.steps = max(1, round(steps_per_epoch * training.epochs))
-        if training.max_steps is not None:
-            self.steps = min(self.steps, training.max_steps)
+        self._lines = settings.examples == "lines"
+        # The last token of a stream is only predicted.
+        epoch_units = tokens.facts.examples if self._lines else tokens.facts.tokens - 1
+        row_units = 1 if self._lines else settings.context
+        self._plan = plan_rows(epoch_units, row_units, training)
+        self.rows_per_epoch = epoch_units // row_units
+        self.steps = self._plan.steps
         self._epoch_order = lru_cache(maxsize=2)(self._make_epoch_order)
 
     def step(self, step: int) -> StepBatch:
         """The batch of optimizer step `step` (from 0)."""
-        first = step * self._accumulation
-        found = [
-            sequence
-            for batch in range(first, first + self._accumulation)
-            for row in self._rows_of(batch)
-            for sequence in row
-        ]
+        rows = range(self._plan.first_row(step), self._plan.first_row(step + 1))
+        found = [sequence for row in rows for sequence in self._sequences_of(self._plan.place(row))]
         # Longest first: neighbours of like length attend together without much padding.
         found.sort(key=lambda sequence: -len(sequence.ids))
         sequences = tuple(sequence for sequence in found if len(sequence.ids) > 1)
@@ -94,7 +80,7 @@ class Batches:
 
     def epochs_done(self, steps: int) -> float:
         """Passes over the text after so many steps."""
-        return steps * self._accumulation / self.batches_per_epoch
+        return self._plan.epochs_done(steps)
 
     def words_seen(self, steps: int) -> int:
         """Words of text trained on after so many steps, repeats counted: BabyLM's clock."""
@@ -102,25 +88,21 @@ class Batches:
 
     def ends_epoch(self, step: int) -> bool:
         """Whether `step` is the last that reads nothing of the next epoch, or the last of all."""
-        done, after_next = (step + 1) * self._accumulation, (step + 2) * self._accumulation
-        last_of_epoch = (after_next - 1) // self.batches_per_epoch > (done - 1) // self.batches_per_epoch
-        return last_of_epoch or step + 1 == self.steps
+        if step + 1 == self.steps:
+            return True
+        last, next_last = (self._plan.place(self._plan.first_row(after) - 1) for after in (step + 1, step + 2))
+        return last.epoch < next_last.epoch
 
-    def _rows_of(self, batch: int) -> Iterator[list[TokenSequence]]:
-        epoch, number = divmod(batch, self.batches_per_epoch)
-        start = number * self._batch_size
-        for row in range(start, min(start + self._batch_size, self.rows_per_epoch)):
-            if self._settings.examples == "lines":
-                example = int(self._epoch_order(epoch)[0][row])
-                yield [TokenSequence(np.asarray(self._tokens.example(example)), example)]
-            else:
-                yield self._packed_row(epoch, row)
+    def _sequences_of(self, row: Place) -> list[TokenSequence]:
+        if self._lines:
+            example = int(self._epoch_order(row.epoch)[0][row.unit])
+            return [TokenSequence(np.asarray(self._tokens.example(example)), example)]
+        return self._packed_row(row)
 
-    def _packed_row(self, epoch: int, row: int) -> list[TokenSequence]:
-        """`context` tokens of the epoch's stream of documents and the targets one further."""
-        order, ends = self._epoch_order(epoch)
-        start = row * self._settings.context
-        stop = start + self._settings.context + 1
+    def _packed_row(self, row: Place) -> list[TokenSequence]:
+        """A row's tokens of the epoch's stream of documents and the targets one further."""
+        order, ends = self._epoch_order(row.epoch)
+        start, stop = row.unit, row.unit + row.units + 1
         parts = []
         for place in range(int(np.searchsorted(ends, start, side="right")), len(order)):
             example = int(order[place])

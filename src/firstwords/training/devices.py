@@ -95,7 +95,7 @@ def cpu_has_bf16() -> bool:
 
 
 def prepare_process() -> None:
-    """Settings of the process that make the CPU's work faster or smaller and change no result beyond float32's rounding.
+    """Settings of the process that make the CPU's work faster or smaller; no result changes by more than rounding.
 
     oneDNN keeps a compiled kernel for each of the last 1,024 shapes that it met; with batches of ever new shapes they
     come to hold gigabytes, and an eighth of them costs a tenth of the speed (docs/experiments.md). glibc gives large

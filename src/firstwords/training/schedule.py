@@ -11,7 +11,8 @@ def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
     """Learning rate of optimizer step `step` (from 0) of `steps`.
 
     Linear warm-up from 0, then the schedule down to `final_lr_share` of the peak. With the cosine and no warm-up at
-    step 0 this is transformers' `get_cosine_schedule_with_warmup`, which made the cards.
+    step 0 this is transformers' `get_cosine_schedule_with_warmup`, which made the cards. Sources: warmup-stable-decay
+    from Hu et al. 2024 (MiniCPM, arXiv:2404.06395), its fall as 1 - sqrt from Hägele et al. 2024 (arXiv:2405.18392).
     """
     if step < settings.warmup_steps:
         return settings.peak_lr * step / settings.warmup_steps
@@ -22,6 +23,8 @@ def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
         share = 1 - done
     else:
         share = min(1.0, (1 - step / steps) / settings.decay_share) if settings.decay_share else 1.0
+        if settings.decay_shape == "1-sqrt":
+            share = 1 - math.sqrt(1 - share)
     return settings.peak_lr * (settings.final_lr_share + (1 - settings.final_lr_share) * share)
 
 

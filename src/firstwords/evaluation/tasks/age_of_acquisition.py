@@ -35,7 +35,7 @@ _LEAST_GAIN_BITS = 1.0
 _OFFICIAL_CONTEXTS = 20
 """Words that have fewer are left out of the official ages, though it reads no context."""
 
-_LEAST_CHECKPOINTS = 5
+LEAST_CHECKPOINTS = 5
 """A curve of four parameters passes through any four points."""
 
 
@@ -199,9 +199,9 @@ def learning_ages(
     """
     words: Sequence[LearntWord] = data.items
     seen_P = np.array(sorted(rows_by_words_seen), dtype=np.float64)
-    if len(seen_P) < _LEAST_CHECKPOINTS:
+    if len(seen_P) < LEAST_CHECKPOINTS:
         raise FirstwordsError(
-            f"learning curves need {_LEAST_CHECKPOINTS} checkpoints or more, and there are {len(seen_P)}",
+            f"learning curves need {LEAST_CHECKPOINTS} checkpoints or more, and there are {len(seen_P)}",
             do="save checkpoints more often (training.checkpoint-words), and evaluate them all",
         )
     tables = [{row["word"]: row for row in rows_by_words_seen[seen]} for seen in sorted(rows_by_words_seen)]
