@@ -1,4 +1,4 @@
-"""Natural Stories: words keep their times; a planted effect is found in stories that were not fitted, and noise is not."""
+"""Natural Stories: words keep their times; a planted effect is found in stories that were not fitted, noise is not."""
 
 from __future__ import annotations
 

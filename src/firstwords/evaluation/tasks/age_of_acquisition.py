@@ -241,9 +241,8 @@ def learning_ages(
 
 def sigmoid(x_P: np.ndarray, rise: float, slope: float, middle: float, floor: float) -> np.ndarray:
     """rise / (1 + exp(-slope (x - middle))) + floor."""
-    from scipy.special import expit
-
-    value: np.ndarray = rise * expit(slope * (x_P - middle)) + floor
+    # Written as the official script has it: where a fit barely ends, the last digit decides whether it does.
+    value: np.ndarray = rise / (1 + np.exp(-slope * (x_P - middle))) + floor
     return value
 
 
