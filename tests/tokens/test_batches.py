@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tempfile
 from pathlib import Path
 
@@ -49,10 +50,10 @@ LINES = TokenSettings(examples="lines", context=30)
 @given(lengths=documents_lists, batch_size=st.integers(1, 7))
 def test_lines_every_transition_of_the_text_is_a_target_once_an_epoch(lengths: list[int], batch_size: int) -> None:
     batches = made(lengths, LINES, batch_size=batch_size, epochs=1)
-    found = sorted(pair for step in range(batches.batches_per_epoch) for pair in pairs_of(batches.step(step)))
+    found = sorted(pair for step in range(batches.steps) for pair in pairs_of(batches.step(step)))
     ends = set(np.cumsum(lengths).tolist())
     assert found == [(i, i + 1) for i in range(sum(lengths) - 1) if i + 1 not in ends]
-    assert sum(batches.step(step).tokens for step in range(batches.batches_per_epoch)) == sum(lengths)
+    assert sum(batches.step(step).tokens for step in range(batches.steps)) == sum(lengths)
 
 
 @given(lengths=documents_lists, context=st.integers(2, 16), cross=st.booleans(), seed=st.integers(0, 99))
@@ -144,3 +145,60 @@ def test_loss_and_gradients_are_those_of_the_padded_batch() -> None:
             assert torch.allclose(part, expected, atol=1e-6)
     assert torch.allclose(ours.embedding.weight.grad, their_gradients["model.embed_tokens.weight"], atol=1e-6)
     assert torch.allclose(ours.unembedding.weight.grad, their_gradients["lm_head.weight"], atol=1e-6)
+
+
+COURSE = TrainingSettings.model_validate(
+    {
+        "batch_size": 4, "batch_size_schedule": [[1, 0.2], [3, 0.5]], "context_schedule": [[2, 0.3], [5, 0.7]],
+        "epochs": 4,
+    }
+)  # fmt: skip
+
+
+@given(lengths=documents_lists, cross=st.booleans(), seed=st.integers(0, 99))
+def test_with_schedules_no_token_of_an_epoch_is_a_target_twice_and_few_are_left_out(
+    lengths: list[int], cross: bool, seed: int
+) -> None:
+    context = 8
+    if sum(lengths) <= context:
+        return
+    tokens = TokenSettings(context=context, cross_documents=cross)
+    batches = Batches(token_file(lengths), tokens, COURSE, seed)
+    found = [pair for step in range(batches.steps) for pair in pairs_of(batches.step(step))]
+    rounds = batches.epochs_done(batches.steps)
+    assert max(found.count(pair) for pair in set(found)) <= math.ceil(rounds)
+    # Of each epoch less than a row is left out, and where documents do not see each other their first tokens.
+    assert len(found) >= rounds * (sum(lengths) - 1) - math.ceil(rounds) * (context + (0 if cross else len(lengths)))
+    if not cross:
+        assert all(b == a + 1 for a, b in found), "no target is in another document"
+
+
+@given(seed=st.integers(0, 2**32), step=st.integers(0, 10))
+@settings(max_examples=30)
+def test_with_schedules_a_step_is_the_same_whenever_it_is_asked_for(seed: int, step: int) -> None:
+    lengths, tokens = [3, 9, 1, 14, 7, 2, 8, 30, 5], TokenSettings(context=8)
+    asked, other = (Batches(token_file(lengths), tokens, COURSE, seed) for _ in range(2))
+    for earlier in (7, 0, 3):
+        other.step(earlier)
+    assert pairs_of(asked.step(step)) == pairs_of(other.step(step))
+
+
+def test_with_schedules_an_epochs_end_is_seen_once_and_its_words_are_counted() -> None:
+    settings = TrainingSettings.model_validate(COURSE.model_copy(update={"context_schedule": None}).model_dump())
+    batches = Batches(token_file([5] * 40), LINES, settings, 5)
+    ends = [step for step in range(batches.steps) if batches.ends_epoch(step)]
+    assert len(ends) == 4 and ends[-1] == batches.steps - 1
+    for epoch, step in enumerate(ends[:-1], start=1):
+        assert batches.epochs_done(step + 1) <= epoch < batches.epochs_done(step + 2)
+    assert 0.9 < batches.epochs_done(batches.steps) / 4 <= 1
+    for steps in range(batches.steps + 1):
+        lines = sum(len(batches.step(step).sequences) for step in range(steps))
+        assert batches.words_seen(steps) == lines * 5, "each line has five words"
+
+
+def test_with_schedules_every_line_is_seen_once_an_epoch() -> None:
+    settings = TrainingSettings(batch_size=5, batch_size_schedule=((1, 0.3), (4, 0.6)), epochs=3)
+    batches = Batches(token_file([2] * 50), LINES, settings, 5)
+    seen = [sequence.example for step in range(batches.steps) for sequence in batches.step(step).sequences]
+    assert sorted(seen[:50]) == sorted(seen[50:100]) == list(range(50))
+    assert len(seen) > 140 and len(set(seen[100:])) == len(seen[100:])

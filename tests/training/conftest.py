@@ -29,6 +29,15 @@ def tokens(vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+EVERYTHING = {
+    "optimizer": "muon", "muon_lr": 4e-3, "weight_decay": 0.1, "weight_decay_embeddings": 0.01,
+    "weight_decay_norms": 0.02, "schedule": "warmup-stable-decay", "decay_share": 0.4, "decay_shape": "1-sqrt",
+    "batch_size_schedule": [[2, 0.2], [3, 0.6]], "context_schedule": [[8, 0.3], [16, 0.5]], "dropout": 0.1,
+    "z_loss": 1e-3, "ema_decay": 0.9, "select": "ema", "accumulation": 2, "eval_every_steps": 7,
+}  # fmt: skip
+"""Every choice of optimizer and schedule at once, for `recipe_with`."""
+
+
 def recipe_with(dropout: float = 0.1, **training: object) -> Recipe:
     """A small recipe; keyword arguments are training settings and the dropout."""
     values = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,11 +16,14 @@ import pytest
 
 from firstwords.errors import FirstwordsError
 from firstwords.run_folder import sha256_of
+from firstwords.settings import TokenSettings
+from firstwords.tokens.batches import Batches
+from firstwords.tokens.encoding import TokenFile
 from firstwords.tokens.tokenizer import Vocabulary
 from firstwords.training.checkpoints import saved_states
 from firstwords.training.loop import TrainingResult, train
 from firstwords.training.trackers import read_metrics
-from tests.training.conftest import recipe_with
+from tests.training.conftest import EVERYTHING, recipe_with
 
 EVERY_STEP = 1e-9
 
@@ -30,13 +34,17 @@ def run(folder: Path, tokens: Path, vocabulary: Vocabulary, **training: object) 
 
 def losses_of(folder: Path) -> list[tuple[object, ...]]:
     return [
-        (line["step"], line.get("train_loss"), line.get("gradient_norm"), line.get("dev_loss"))
+        tuple(line.get(key) for key in ("step", "train_loss", "gradient_norm", "dev_loss", "ema_dev_loss"))
         for line in read_metrics(folder / "metrics.jsonl")
     ]
 
 
+def weights_of(folder: Path, checkpoint: str) -> str:
+    return sha256_of(folder / "checkpoints" / checkpoint / "model.safetensors")
+
+
 def last_weights(folder: Path) -> str:
-    return sha256_of(folder / "checkpoints" / "last" / "model.safetensors")
+    return weights_of(folder, "last")
 
 
 def test_it_learns_and_writes_down_what_it_did(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
@@ -53,22 +61,28 @@ def test_it_learns_and_writes_down_what_it_did(tokens: Path, vocabulary: Vocabul
 
 
 KILLED = """
+import json
 import sys
 from pathlib import Path
 from firstwords.training.loop import train
 from tests.training.conftest import recipe_with
-recipe = recipe_with(precision=sys.argv[1], resume_minutes=float(sys.argv[2]))
-train(recipe, int(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5]))
+train(recipe_with(**json.loads(sys.argv[1])), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]))
 """
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "settings",
+    [{"precision": "fp32"}, {"precision": "bf16"}, EVERYTHING | {"precision": "bf16"}],
+    ids=["fp32", "bf16", "everything"],
+)
 def test_a_killed_run_ends_with_the_same_weights_and_losses(
-    precision: str, tokens: Path, vocabulary: Vocabulary, tmp_path: Path
+    settings: dict[str, object], tokens: Path, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    result = run(whole, tokens, vocabulary, precision=precision)
-    command = [sys.executable, "-c", KILLED, precision, str(EVERY_STEP), str(vocabulary.size), str(tokens), str(broken)]
+    result = run(whole, tokens, vocabulary, **settings)
+    given = json.dumps(settings | {"resume_minutes": EVERY_STEP})
+    command = [sys.executable, "-c", KILLED, given, str(vocabulary.size), str(tokens), str(broken)]
     root = Path(__file__).parents[2]
     kills = 0
     # Once early, once past the border of the first epoch, then wherever it happens to be.
@@ -87,6 +101,55 @@ def test_a_killed_run_ends_with_the_same_weights_and_losses(
     subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, check=True)
     assert last_weights(broken) == last_weights(whole)
     assert losses_of(broken) == losses_of(whole)
+    if "ema_decay" in settings:
+        assert weights_of(broken, "ema") == weights_of(whole, "ema") != last_weights(whole)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_with_every_choice_made_a_run_goes_on_exactly_from_any_step(
+    precision: str, tokens: Path, vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    monkeypatch.setattr("firstwords.training.checkpoints._KEPT_STATES", 1_000)
+    settings = EVERYTHING | {"precision": precision, "resume_minutes": EVERY_STEP, "epochs": 1}
+    whole = tmp_path / "whole"
+    steps = run(whole, tokens, vocabulary, **settings).steps
+    states = saved_states(whole / "state")
+    assert len(states) == steps
+    batches = Batches(TokenFile(tokens, "train"), TokenSettings(context=32), recipe_with(**settings).training, 1)
+    sizes = [batches.step(step).targets for step in range(steps)]
+    assert max(sizes) > 4 * min(sizes), "rows grow longer and more"
+    # The first, the borders of the schedules, and the last.
+    for after in (1, *(round(share * steps) for share in (0.2, 0.3, 0.5, 0.6)), steps):
+        broken = tmp_path / str(after)
+        shutil.copytree(states[after - 1], broken / "state" / states[after - 1].name)
+        shutil.copyfile(whole / "metrics.jsonl", broken / "metrics.jsonl")
+        run(broken, tokens, vocabulary, **settings | {"resume_minutes": 60})
+        for kept in ("last", "ema"):
+            assert weights_of(broken, kept) == weights_of(whole, kept)
+        assert losses_of(broken) == losses_of(whole)
+
+
+def test_z_loss_is_in_the_training_loss_alone(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    found = {}
+    for z_loss in (0.0, 0.1):
+        folder = tmp_path / str(z_loss)
+        run(folder, tokens, vocabulary, z_loss=z_loss, max_steps=1, precision="fp32", dropout=0.0)
+        _, found[z_loss], _, _, _ = losses_of(folder)[0]
+    # An untrained model's logits are near 0, so that Z is near the size of the vocabulary.
+    assert found[0.1] - found[0.0] == pytest.approx(0.1 * math.log(vocabulary.size) ** 2, rel=0.02)
+    # The first step's rate is 0: the weights are the same.
+    dev = [losses_of(tmp_path / name)[1][3] for name in ("0.0", "0.1")]
+    assert dev[0] is not None and dev[0] == dev[1]
+
+
+def test_muon_learns_a_small_text_in_fewer_steps(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    losses = {
+        name: run(tmp_path / name, tokens, vocabulary, optimizer=name, epochs=2, precision="fp32").last_dev_loss
+        for name in ("adamw", "muon")
+    }
+    assert losses["muon"] < losses["adamw"]
 
 
 def test_an_earlier_state_gives_the_same_end(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:

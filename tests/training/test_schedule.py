@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_model_as_rates_are_those_of_its_log(shared_data: Path) -> None:
 @given(
     steps=st.integers(1, 500),
     warmup=st.integers(0, 50),
-    schedule=st.sampled_from(["cosine", "linear", "constant-decay"]),
+    schedule=st.sampled_from(["cosine", "linear", "warmup-stable-decay"]),
     final=st.floats(0, 1),
 )
 def test_rates_rise_to_the_peak_and_never_rise_again(steps: int, warmup: int, schedule: str, final: float) -> None:
@@ -53,9 +54,52 @@ def test_rates_rise_to_the_peak_and_never_rise_again(steps: int, warmup: int, sc
     after = rates[warmup:]
     assert all(a >= b - 1e-12 for a, b in itertools.pairwise(after))
     if after:
-        if schedule != "constant-decay" or warmup <= 0.8 * steps:
+        if schedule != "warmup-stable-decay" or warmup <= 0.8 * steps:
             assert after[0] == pytest.approx(1.0)
         assert after[-1] >= final - 1e-12
+
+
+@given(
+    stable=st.integers(1, 200),
+    decay=st.integers(1, 100),
+    warmup=st.integers(0, 50),
+    shape=st.sampled_from(["linear", "1-sqrt"]),
+    final=st.sampled_from([0.0, 0.1]),
+)
+def test_warmup_stable_decay_is_the_formula_of_its_three_phases(
+    stable: int, decay: int, warmup: int, shape: str, final: float
+) -> None:
+    """Written in counts of steps, as in Hägele et al. 2024 (arXiv:2405.18392), section 3."""
+    steps = warmup + stable + decay
+    settings = TrainingSettings(
+        peak_lr=2e-3,
+        warmup_steps=warmup,
+        schedule="warmup-stable-decay",
+        decay_share=decay / steps,
+        decay_shape=shape,
+        final_lr_share=final,
+    )
+    for step in range(steps):
+        if step < warmup:
+            expected = step / warmup
+        elif step < steps - decay:
+            expected = 1.0
+        else:
+            done = (step - (steps - decay)) / decay
+            expected = 1 - done if shape == "linear" else 1 - math.sqrt(done)
+            expected = final + (1 - final) * expected
+        # The square root makes much of the rounding where the fall begins.
+        assert learning_rate(step, steps, settings) == pytest.approx(2e-3 * expected, rel=1e-6, abs=1e-9)
+
+
+def test_the_older_name_of_warmup_stable_decay_is_valid_and_the_same() -> None:
+    older = TrainingSettings(schedule="constant-decay", decay_share=0.3)
+    newer = TrainingSettings(schedule="warmup-stable-decay", decay_share=0.3)
+    assert older == newer
+    # What `constant-decay` did.
+    for step in range(200, 1_000):
+        share = min(1.0, (1 - step / 1_000) / 0.3)
+        assert learning_rate(step, 1_000, older) == 3e-4 * share
 
 
 def test_babylm_checkpoints() -> None:

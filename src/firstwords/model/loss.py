@@ -1,6 +1,6 @@
 """Cross-entropy and log-probabilities of targets, chunk by chunk, so that the logits never stand whole.
 
-Shape letters: N predicted tokens, n those of one chunk, D hidden width, V vocabulary.
+Shape letters: N predicted tokens, n those of one chunk, r those of a few rows of it, D hidden width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,50 +15,75 @@ from firstwords.model.llama import compute_dtype
 IGNORE = -100
 """A target that is none, as in PyTorch's cross_entropy."""
 
-_CHUNK_LOGITS = 2**25
-"""Entries of the largest logits chunk: 128 MiB of float32. Smaller chunks fit the caches better but add the
-gradient of the whole unembedding more often, which costs more."""
+_CHUNK_LOGITS = 5 * 2**24
+"""Entries of the largest logits chunk: 160 MiB of bfloat16. Smaller chunks add the gradient of the whole unembedding
+more often, which costs more."""
+
+_CPU_ROW_LOGITS = 2**20
+"""Entries that go through the softmax at once on a CPU: 4 MiB of float32, which its caches hold from one pass over
+them to the next. Softmax and its gradient of a whole chunk took twice as long."""
 
 
-def summed_cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-    """Sum of -log p(target) over all rows: nats, float32 scalar, differentiable in hidden and weight.
+def summed_cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, z_loss: float = 0.0) -> Tensor:
+    """Sum of -log p(target) + z_loss log(Z)^2 over all rows: nats, float32 scalar, differentiable in hidden and weight.
 
-    Rows whose target is IGNORE give neither loss nor gradient.
+    Rows whose target is IGNORE give neither loss nor gradient. Z is the sum of the exponentials of a row's logits
+    (Chowdhery et al. 2022, section 5).
     The gradient is made in the forward pass, while a chunk's logits are there; products are in autocast's
     type, softmax and the weight's gradient in float32.
     """
-    return _SummedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, compute_dtype(weight_VD))
+    return _SummedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, z_loss, compute_dtype(weight_VD))
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, dtype: torch.dtype) -> Tensor:
-        needs_grad = hidden_ND.requires_grad or weight_VD.requires_grad
+    def forward(
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, z_loss: float, dtype: torch.dtype
+    ) -> Tensor:
         product_VD = weight_VD.detach().to(dtype)
         loss = torch.zeros((), device=hidden_ND.device, dtype=torch.float32)
-        grad_hidden_ND = torch.empty_like(hidden_ND) if needs_grad else None
-        grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if needs_grad else None
+        grad_hidden_ND = torch.empty_like(hidden_ND)
+        grad_weight_VD: Tensor | None = None
         with torch.autocast(hidden_ND.device.type, enabled=False):
             for rows in _chunks(len(targets_N), len(weight_VD)):
-                hidden_nD, kept_n1 = hidden_ND[rows].detach().to(dtype), targets_N[rows, None] != IGNORE
-                targets_n1 = targets_N[rows, None].clamp_min(0)
-                log_probs_nV = (hidden_nD @ product_VD.T).float().log_softmax(dim=1)
-                loss -= torch.where(kept_n1, log_probs_nV.gather(1, targets_n1), 0.0).sum()
-                if grad_hidden_ND is not None and grad_weight_VD is not None:
-                    grad_nV = log_probs_nV.exp_()
-                    grad_nV.scatter_add_(1, targets_n1, torch.full_like(targets_n1, -1, dtype=grad_nV.dtype))
-                    grad_nV = torch.where(kept_n1, grad_nV.to(dtype), 0.0)
-                    grad_hidden_ND[rows] = grad_nV @ product_VD
-                    grad_weight_VD += grad_nV.T @ hidden_nD
+                hidden_nD = hidden_ND[rows].detach().to(dtype)
+                grad_nV = hidden_nD @ product_VD.T  # the logits, until the next line makes their gradient of them
+                loss += _logits_to_gradient_(grad_nV, targets_N[rows], z_loss)
+                grad_hidden_ND[rows] = grad_nV @ product_VD
+                chunk_VD = grad_nV.T @ hidden_nD
+                grad_weight_VD = chunk_VD.float() if grad_weight_VD is None else grad_weight_VD.add_(chunk_VD)
         ctx.save_for_backward(grad_hidden_ND, grad_weight_VD)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden_ND, grad_weight_VD = ctx.saved_tensors
         scale = grad_outputs[0]
         # In place: these buffers are this function's own, and the pass runs backward once.
-        return grad_hidden_ND.mul_(scale), grad_weight_VD.mul_(scale), None, None
+        return grad_hidden_ND.mul_(scale), grad_weight_VD.mul_(scale), None, None, None
+
+
+def _logits_to_gradient_(logits_nV: Tensor, targets_n: Tensor, z_loss: float) -> Tensor:
+    """Write the gradient of the rows' summed loss over the logits themselves, and return that loss.
+
+    With p the softmax and Z its sum: d loss / d logit = p (1 + 2 z_loss log Z) - [target].
+    """
+    loss = torch.zeros((), device=logits_nV.device, dtype=torch.float32)
+    count, vocabulary = logits_nV.shape
+    size = max(1, _CPU_ROW_LOGITS // vocabulary) if logits_nV.device.type == "cpu" else count
+    for start in range(0, count, size):
+        logits_rV, targets_r1 = logits_nV[start : start + size], targets_n[start : start + size, None]
+        kept_r1, targets_r1 = (targets_r1 != IGNORE).float(), targets_r1.clamp_min(0)
+        exps_rV = logits_rV.float()
+        largest_r1, chosen_r1 = exps_rV.amax(dim=1, keepdim=True), exps_rV.gather(1, targets_r1)
+        sums_r1 = exps_rV.sub_(largest_r1).exp_().sum(dim=1, keepdim=True)
+        log_z_r1 = largest_r1 + sums_r1.log()
+        losses_r1, share_r1 = log_z_r1 - chosen_r1, 1 / sums_r1
+        if z_loss:
+            losses_r1, share_r1 = losses_r1 + z_loss * log_z_r1**2, share_r1 * (1 + 2 * z_loss * log_z_r1)
+        loss += (losses_r1 * kept_r1).sum()
+        logits_rV.copy_(exps_rV.mul_(share_r1 * kept_r1).scatter_add_(1, targets_r1, -kept_r1))
+    return loss
 
 
 @torch.no_grad()
@@ -76,5 +101,8 @@ def target_log_probs(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) ->
 
 
 def _chunks(rows: int, vocabulary: int) -> list[slice]:
-    size = max(64, _CHUNK_LOGITS // vocabulary)
+    """Chunks of nearly equal size, and few sizes: the CPU's matrix kernels are made anew for each."""
+    largest = max(64, _CHUNK_LOGITS // vocabulary)
+    count = max(1, -(-rows // largest))
+    size = min(largest, 64 * -(-rows // (64 * count)))
     return [slice(start, start + size) for start in range(0, rows, size)]

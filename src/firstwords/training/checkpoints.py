@@ -1,7 +1,8 @@
 """Weights and training states on disk: written whole, checked when read, never pickled.
 
 A checkpoint is a folder with `model.safetensors` and `checkpoint.json`, which holds the SHA-256 of every file beside
-it. A training state has `optimizer.safetensors` too, and everything else that the next step depends on.
+it. A training state has `optimizer.safetensors` too, and everything else that the next step depends on; where the
+weights are averaged, `average.safetensors`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.optim import Optimizer
 
 from firstwords.errors import FirstwordsError
 from firstwords.run_folder import atomic_folder, atomic_write_json, sha256_of
+from firstwords.training.averaging import WeightAverage
 
 _KEPT_STATES = 2
 
@@ -39,12 +41,20 @@ class Progress:
     """Time spent training so far."""
 
 
-def save_checkpoint(folder: Path, model: nn.Module, progress: Progress, optimizer: Optimizer | None = None) -> None:
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    progress: Progress,
+    optimizer: Optimizer | None = None,
+    average: WeightAverage | None = None,
+) -> None:
     """Write a model, and with `optimizer` the whole training state, as one folder; an older one is replaced."""
     with atomic_folder(folder) as new:
         _save_file({name: weight.detach() for name, weight in model.named_parameters()}, new / "model.safetensors")
         if optimizer is not None:
             _save_file(_optimizer_tensors(optimizer), new / "optimizer.safetensors")
+        if average is not None:
+            _save_file(average.tensors, new / "average.safetensors")
         checksums = {path.name: sha256_of(path) for path in sorted(new.iterdir())}
         atomic_write_json(new / "checkpoint.json", {"progress": asdict(progress), "sha256": checksums})
 
@@ -56,8 +66,10 @@ def _save_file(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(errno.EIO, str(error), str(path)) from None
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> Progress:
-    """Read a checkpoint into `model` (and `optimizer`) and return how far it was.
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimizer: Optimizer | None = None, average: WeightAverage | None = None
+) -> Progress:
+    """Read a checkpoint into `model` (and `optimizer` and `average`) and return how far it was.
 
     Raises FirstwordsError where a file is missing, damaged (checksum) or of another shape.
     """
@@ -66,18 +78,23 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer | None 
         for name, checksum in facts["sha256"].items():
             if sha256_of(folder / name) != checksum:
                 raise _damaged(folder / name, "its bytes do not match their checksum")
-        weights = load_file(folder / "model.safetensors")
-        own = dict(model.named_parameters())
-        if _shapes(weights) != _shapes(own):
-            raise _damaged(folder, "it holds a model of another shape")
-        with torch.no_grad():
-            for name, weight in own.items():
-                weight.copy_(weights[name])
+        _fill(dict(model.named_parameters()), folder / "model.safetensors")
         if optimizer is not None:
             _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+        if average is not None:
+            _fill(average.tensors, folder / "average.safetensors")
         return Progress(**facts["progress"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, str(error)) from None
+
+
+@torch.no_grad()
+def _fill(tensors: Mapping[str, Tensor], path: Path) -> None:
+    kept = load_file(path)
+    if _shapes(kept) != _shapes(tensors):
+        raise _damaged(path, "it holds a model of another shape")
+    for name, tensor in tensors.items():
+        tensor.copy_(kept[name])
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
@@ -106,9 +123,11 @@ def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def save_state(folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
+def save_state(
+    folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress, average: WeightAverage | None = None
+) -> None:
     """Write the state after `progress.step` steps into `folder` and remove all but the newest two."""
-    save_checkpoint(folder / f"step-{progress.step:08d}", model, progress, optimizer)
+    save_checkpoint(folder / f"step-{progress.step:08d}", model, progress, optimizer, average)
     for old in saved_states(folder)[:-_KEPT_STATES]:
         shutil.rmtree(old)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from firstwords.model.loss import target_log_probs
 from firstwords.settings import TokenSettings
 from firstwords.tokens.batches import TokenSequence, flat_batches
 from firstwords.tokens.encoding import TokenFile
+from firstwords.training.averaging import WeightAverage
 from firstwords.training.devices import Device
 
 _CARD_BATCH = 8
@@ -57,6 +58,17 @@ def dev_loss(model: Llama, tokens: TokenFile, settings: TokenSettings, device: D
         _mean_of_batch_means(nats, targets),
         float(nats.sum() / math.log(2) / tokens.facts.text_bytes),
     )
+
+
+def average_dev_loss(
+    average: WeightAverage | None, model: Llama, tokens: TokenFile, settings: TokenSettings, device: Device
+) -> dict[str, float]:
+    """The dev loss of the weights' average as it is logged, under names of its own; nothing where there is none."""
+    if average is None:
+        return {}
+    with average.in_place():
+        found = dev_loss(model, tokens, settings, device)
+    return {f"ema_{name}": value for name, value in asdict(found).items()}
 
 
 def _pieces(tokens: TokenFile, context: int) -> list[TokenSequence]:

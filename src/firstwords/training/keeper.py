@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from firstwords.model.llama import Llama
 from firstwords.settings import TrainingSettings
+from firstwords.training.averaging import WeightAverage
 from firstwords.training.checkpoints import Progress, load_checkpoint, save_checkpoint, save_state, saved_states
 from firstwords.training.schedule import checkpoint_name, checkpoints_due
 from firstwords.training.trackers import write_losses
@@ -27,12 +28,13 @@ class Keeper:
         model: Llama,
         optimizer: Optimizer,
         scaler: torch.amp.GradScaler,
+        average: WeightAverage | None,
         on_checkpoint: Callable[[Path], None],
     ) -> None:
         """on_checkpoint: told of every model kept at a count of words seen."""
         self.states = folder / "state"
         self._folder, self._settings = folder, settings
-        self._model, self._optimizer, self._scaler = model, optimizer, scaler
+        self._model, self._optimizer, self._scaler, self._average = model, optimizer, scaler, average
         self._on_checkpoint = on_checkpoint
         self._last_save = time.monotonic()
 
@@ -43,7 +45,7 @@ class Keeper:
             begin = Progress(0, 0)
             save_checkpoint(self._checkpoint("untrained"), self._model, begin)
             return begin
-        progress = load_checkpoint(states[-1], self._model, self._optimizer)
+        progress = load_checkpoint(states[-1], self._model, self._optimizer, self._average)
         if progress.scaler:
             self._scaler.load_state_dict(progress.scaler)
         return progress
@@ -64,8 +66,11 @@ class Keeper:
             self._on_checkpoint(folder)
 
     def keep_last(self, progress: Progress) -> None:
-        """Keep the model after the last step."""
+        """Keep the model after the last step, and the average of its weights where there is one."""
         save_checkpoint(self._checkpoint("last"), self._model, progress)
+        if self._average is not None:
+            with self._average.in_place():
+                save_checkpoint(self._checkpoint("ema"), self._model, progress)
         self._write_losses()
 
     def state_is_due(self) -> bool:
@@ -75,7 +80,7 @@ class Keeper:
     def save_state(self, progress: Progress) -> None:
         """Save everything that the next step depends on. The metrics of all steps must be on disk before."""
         progress = replace(progress, scaler=self._scaler.state_dict() or None)
-        save_state(self.states, self._model, self._optimizer, progress)
+        save_state(self.states, self._model, self._optimizer, progress, self._average)
         self._write_losses()
         self._last_save = time.monotonic()
 

@@ -20,8 +20,9 @@ from firstwords.recipe import Recipe
 from firstwords.reporter import Reporter, Silent
 from firstwords.tokens.batches import Batches, StepBatch
 from firstwords.tokens.encoding import TokenFile
+from firstwords.training.averaging import WeightAverage
 from firstwords.training.checkpoints import Progress, saved_states
-from firstwords.training.dev_loss import dev_loss
+from firstwords.training.dev_loss import average_dev_loss, dev_loss
 from firstwords.training.devices import Device, choose_device, prepare_process
 from firstwords.training.keeper import Keeper
 from firstwords.training.optimizers import make_optimizer, set_learning_rate
@@ -79,7 +80,8 @@ def train(
     model.gradient_checkpointing = wants_checkpointing(recipe, vocabulary, device)
     optimizer = make_optimizer(model, settings)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
-    keeper = Keeper(folder, settings, model, optimizer, scaler, on_checkpoint)
+    average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
+    keeper = Keeper(folder, settings, model, optimizer, scaler, average, on_checkpoint)
     progress = keeper.resume()
     log = MetricsLog(folder / "metrics.jsonl", progress.step)
 
@@ -90,9 +92,12 @@ def train(
             set_learning_rate(optimizer, rate)
             torch.manual_seed((recipe.seed * 1_000_003 + step) % 2**63)  # dropout: a pure function of seed and step
             batch = batches.step(step)
-            loss = add_gradients(model, batch, settings.loss_mean_over == "tokens", device, scaler)
+            over_tokens = settings.loss_mean_over == "tokens"
+            loss = add_gradients(model, batch, over_tokens, device, scaler, z_loss=settings.z_loss)
             gradient_norm = update(model, optimizer, scaler, settings.clip_norm)
             _refuse_non_finite(step, loss, gradient_norm, batch, keeper, scaled=device.scales_loss)
+            if average is not None:
+                average.update(step + 1)
 
             seconds = time.monotonic() - started
             words, words_before = batches.words_seen(step + 1), progress.words_seen
@@ -104,7 +109,8 @@ def train(
             reporter.step(metrics, batches.steps)
             if _dev_loss_due(step, settings.eval_every_steps, batches):
                 found = dev_loss(model, dev_tokens, recipe.tokens, device)
-                log.write({"step": step + 1, "epoch": epoch, "words_seen": words} | asdict(found))
+                of_average = average_dev_loss(average, model, dev_tokens, recipe.tokens, device)
+                log.write({"step": step + 1, "epoch": epoch, "words_seen": words} | asdict(found) | of_average)
                 progress = keeper.keep_best(progress, found.dev_loss)
                 reporter.dev(step + 1, found)
             keeper.keep_at_words(words_before, progress)

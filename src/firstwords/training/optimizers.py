@@ -2,34 +2,89 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
+
+import torch
 from torch.optim import AdamW, Optimizer
 
 from firstwords.model.llama import Llama
-from firstwords.settings import TrainingSettings
+from firstwords.settings import ModelSettings, TrainingSettings
+from firstwords.training.devices import choose_device
+from firstwords.training.muon import MuonWithAdamW
+
+_PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def make_optimizer(model: Llama, settings: TrainingSettings) -> Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) with weight decay on the matrices, and on the embeddings where asked."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for name, weight in model.named_parameters():
-        embedding = name.startswith(("embedding", "unembedding"))
-        decays = weight.dim() == 2 and (settings.decay_embeddings or not embedding)
-        (decayed if decays else plain).append(weight)
-    return AdamW(
-        [
-            {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ],
+    """The optimizer of all weights of a model: AdamW (Loshchilov & Hutter 2019), or Muon for the blocks' matrices.
+
+    Weight decay is decoupled from the gradients; matrices, embeddings, head and norms have each their own.
+    """
+    groups = _groups(model, settings)
+    betas = settings.beta1, settings.beta2
+    if settings.optimizer == "adamw":
+        return AdamW(groups, lr=settings.peak_lr, betas=betas, eps=settings.eps, fused=True)
+    return MuonWithAdamW(
+        groups,
         lr=settings.peak_lr,
-        betas=(settings.beta1, settings.beta2),
+        betas=betas,
         eps=settings.eps,
-        fused=True,
+        momentum=settings.muon_momentum,
+        nesterov=settings.muon_nesterov,
+        steps=settings.muon_steps,
+        scale=settings.muon_scale,
+        products=_PRODUCTS[choose_device(settings).precision],
     )
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Set the learning rate of every group."""
+    """Set the learning rate of every group: the step's, and of Muon's matrices its share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_share", 1.0)
+
+
+def _groups(model: Llama, settings: TrainingSettings) -> list[dict[str, Any]]:
+    """Weights that are stepped and decay alike.
+
+    Their order is that of the optimizer's state on disk: of AdamW with one decay first what decays, then the rest.
+    """
+    shared = settings.weight_decay if settings.decay_embeddings else 0.0
+    embeddings, head, norms = (
+        given if given is not None else otherwise
+        for given, otherwise in (
+            (settings.weight_decay_embeddings, shared),
+            (settings.weight_decay_head, shared),
+            (settings.weight_decay_norms, 0.0),
+        )
+    )
+    decays = {"matrix": settings.weight_decay, "embedding": embeddings, "head": head, "norm": norms}
+    groups: dict[tuple[bool, bool, float], dict[str, Any]] = {}
+    for name, weight in model.named_parameters():
+        kind = _kind(name, weight)
+        by_muon = settings.optimizer == "muon" and kind == "matrix"
+        with_matrices = kind == "matrix" or (settings.decay_embeddings and kind != "norm")
+        group = groups.setdefault((by_muon, with_matrices, decays[kind]), {"params": [], "weight_decay": decays[kind]})
+        group["params"].append(weight)
+        if by_muon:
+            group["rule"], group["lr_share"] = "muon", (settings.muon_lr or settings.peak_lr) / settings.peak_lr
+            group.setdefault("parts", []).append(_rows_of_parts(name, weight, model.shape))
+    return [groups[key] for key in sorted(groups, reverse=True)]
+
+
+def _kind(name: str, weight: torch.Tensor) -> str:
+    """What a weight is: matrix (of a block), embedding, head or norm."""
+    if name.startswith("embedding"):
+        return "embedding"
+    if name.startswith("unembedding"):
+        return "head"
+    return "matrix" if weight.dim() == 2 else "norm"
+
+
+def _rows_of_parts(name: str, weight: torch.Tensor, shape: ModelSettings) -> tuple[int, ...]:
+    """Rows of each matrix that a block's weight holds: the model lays some together, so that one product makes them."""
+    if name.endswith("attention.qkv.weight"):
+        kv_rows = shape.hidden // shape.heads * (shape.kv_heads or shape.heads)
+        return shape.hidden, kv_rows, kv_rows
+    if name.endswith("feed_forward.gate_up.weight"):
+        return shape.intermediate, shape.intermediate
+    return (len(weight),)

@@ -15,24 +15,39 @@ from firstwords.training.devices import Device
 
 
 def add_gradients(
-    model: Llama, batch: StepBatch, over_tokens: bool, device: Device, scaler: torch.amp.GradScaler
+    model: Llama,
+    batch: StepBatch,
+    over_tokens: bool,
+    device: Device,
+    scaler: torch.amp.GradScaler,
+    *,
+    z_loss: float = 0.0,
 ) -> float:
     """Accumulate the gradient of the step's mean loss over micro-batches that fit the memory; returns that loss.
 
     over_tokens: the mean is over all tokens of the batch, the first ones too, as in the cards' Trainer.
+    z_loss: weight of log(Z)^2 in the loss, as in `model.loss`.
     """
     model.train()
     divisor = max(1, batch.tokens if over_tokens else batch.targets)
     flats = flat_batches(batch.sequences, device.micro_tokens, device.kind)
-    losses = [add_gradient(model, flat, divisor, device, scaler) for flat in flats]
+    losses = [add_gradient(model, flat, divisor, device, scaler, z_loss=z_loss) for flat in flats]
     return float(torch.stack(losses).double().sum()) if losses else 0.0
 
 
-def add_gradient(model: Llama, flat: FlatBatch, divisor: int, device: Device, scaler: torch.amp.GradScaler) -> Tensor:
+def add_gradient(
+    model: Llama,
+    flat: FlatBatch,
+    divisor: int,
+    device: Device,
+    scaler: torch.amp.GradScaler,
+    *,
+    z_loss: float = 0.0,
+) -> Tensor:
     """Forward and backward of one micro-batch; returns its summed loss over `divisor`, a scalar on the device."""
     with device.autocast():
         hidden_ND = model.hidden(flat.ids_N, flat.layout)
-        loss = summed_cross_entropy(hidden_ND, model.unembedding.weight, flat.targets_N) / divisor
+        loss = summed_cross_entropy(hidden_ND, model.unembedding.weight, flat.targets_N, z_loss) / divisor
     scaler.scale(loss).backward()
     return loss.detach()
 
