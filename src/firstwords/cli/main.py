@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from firstwords.cli import comparing, evaluating, recipes, results, running, scoring, submitting
+from firstwords.cli import (
+    comparing,
+    evaluating,
+    exporting,
+    recipes,
+    reporting,
+    results,
+    running,
+    scoring,
+    submitting,
+)
 from firstwords.cli.parsing import explain, split_settings, unknown_command
 from firstwords.cli.printing import use_utf8
 from firstwords.errors import FirstwordsError
@@ -51,9 +61,9 @@ app = App(
 for _group, _commands in {
     _RECIPES: (recipes.recipes, recipes.new, recipes.schema, recipes.plan),
     _RUNS: (running.quickstart, running.run),
-    _STAGES: (running.corpus, running.tokenizer, running.train, running.export),
+    _STAGES: (running.corpus, running.tokenizer, running.train, exporting.export),
     _MEASURES: (evaluating.evaluate, scoring.score, comparing.compare, submitting.submission),
-    _RESULTS: (results.runs, results.show, results.generate),
+    _RESULTS: (results.runs, results.show, reporting.report, results.generate),
 }.items():
     for _place_in_help, _command in enumerate(_commands):
         app.command(_command, group=_group, sort_key=_place_in_help)

@@ -40,11 +40,6 @@ def train(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, setting
     _run_until("training", recipe, options, settings)
 
 
-def export(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings) -> None:
-    """Write the Hugging Face folder with its model card."""
-    _run_until("export", recipe, options, settings)
-
-
 def quickstart(*, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings) -> None:
     """The whole job in a few minutes, on the built-in artificial text: no download."""
     _run_until("export", "quickstart", options, settings)

@@ -104,9 +104,7 @@ class Task(Protocol):
         """Read the items. Raises NotFound, and FirstwordsError naming file and line for what is malformed."""
         ...
 
-    def evaluate(
-        self, subject: Subject, data: TaskData, protocol: str, progress: Progress | None = None
-    ) -> TaskResult:
+    def evaluate(self, subject: Subject, data: TaskData, protocol: str, progress: Progress | None = None) -> TaskResult:
         """Measure the model. Scores come from `subject.line_log_probs` or `line_scores`, which refuse NaN."""
         ...
 
