@@ -164,8 +164,8 @@ def assess(
 
     open_model: called once, and only if something is to be measured. place: the run (or the folder of an outside model)
     that keeps the results. identity: what the model is, so that results of other weights are not taken for its own.
-    prefix: of the results' names, such as `untrained.` or `words-0001M.`. training_text: of the run, for the floors
-    that need no grammar.
+    prefix: of the results' names, such as `untrained.` or `words-0001M.`. training_text: of the run, for what
+    accuracies must be read with.
     """
     names = {one: prefix + tests.result_name(one) for one in asked}
     fingerprints = {
@@ -191,7 +191,8 @@ def assess(
                 reporter.say(f"{collection} without {test}: {error.what} ({error.where})")
     if training_text is not None:
         for test in dict.fromkeys(one.test for one in asked):
-            write_floors(tests.pairs(test), [one.protocol for one in asked if one.test == test], training_text, place)
+            of_test_names = {one.protocol: names[one] for one in asked if one.test == test}
+            write_beside(tests.pairs(test), of_test_names, training_text, place, overlap=not prefix)
     return [name for one, name in names.items() if place.has_result(name, fingerprints[one])]
 
 
@@ -250,26 +251,46 @@ def _measure_task(
         place.set_done(f"evaluation.{name}", fingerprint, seconds, {"overall": result.overall.value})
 
 
-def write_floors(suite: Suite | None, protocols: Sequence[str], training_text: Path, place: RunFolder) -> None:
-    """What a guess, word frequency and a 5-gram model of the training text reach on a suite, kept beside the results.
+def write_beside(
+    suite: Suite | None, results: Mapping[str, str], training_text: Path, place: RunFolder, *, overlap: bool
+) -> None:
+    """What a run's accuracies on a suite must be read with, from its training text; kept beside the results.
 
-    `<suite>.<protocol>.floors.json`; what is there for the same pairs is not made again, as a run's text never changes.
+    `<suite>.<protocol>.floors.json`: what a guess, word frequency and a 5-gram model reach. With `overlap`, for each of
+    `results` (their names by protocol) `<suite>.<protocol>.overlap.json`: which sentences stand in the text, and the
+    accuracy without them. What is there for the same pairs is not made again, as a run's text never changes.
     """
     if suite is None or not training_text.is_file():
         return
-    paths = {protocol: place.stage("evaluation") / f"{suite.name}.{protocol}.floors.json" for protocol in protocols}
-    due = {protocol: path for protocol, path in paths.items() if not _has_floors(path, suite)}
-    if not due:
+    folder = place.stage("evaluation")
+    floors = {protocol: folder / f"{suite.name}.{protocol}.floors.json" for protocol in results}
+    overlaps = {name: folder / f"{name}.overlap.json" for name in results.values()} if overlap else {}
+    floors = {protocol: path for protocol, path in floors.items() if not _is_of(path, suite)}
+    overlaps = {name: path for name, path in overlaps.items() if not _is_of(path, suite)}
+    if not floors and not overlaps:
         return
-    from firstwords.evaluation.floors import floor_scores
-    from firstwords.evaluation.protocols import find_protocol
+    from firstwords.evaluation.ngrams import index_text
 
-    scores = floor_scores(suite, training_text)
-    for protocol, path in due.items():
-        atomic_write_json(path, scores.under(find_protocol(protocol)).to_json())
+    text = index_text(training_text)
+    if floors:
+        from firstwords.evaluation.floors import floor_scores
+        from firstwords.evaluation.protocols import find_protocol
+
+        scores = floor_scores(suite, training_text, text)
+        for protocol, path in floors.items():
+            atomic_write_json(path, scores.under(find_protocol(protocol)).to_json())
+    if overlaps:
+        from firstwords.evaluation.overlap import find_overlap, shares_to_json, with_and_without
+        from firstwords.report.judgements import read_result
+
+        found = find_overlap(suite, training_text, text)
+        for name, path in overlaps.items():
+            result = read_result(folder / f"{name}.json", place.name)
+            shares = with_and_without(result.outcomes, found.touched, result.settings["overall"])
+            atomic_write_json(path, found.to_json() | {"accuracy": shares_to_json(shares)})
 
 
-def _has_floors(path: Path, suite: Suite) -> bool:
+def _is_of(path: Path, suite: Suite) -> bool:
     try:
         return bool(read_json(path)["suite_sha256"] == suite.sha256)
     except (OSError, ValueError, KeyError):

@@ -63,11 +63,13 @@ def test_every_kept_checkpoint_is_measured_once(run: Ran, workspace: Path) -> No
     assert names == [
         "pairs.firstwords.floors.json",
         "pairs.firstwords.json",
+        "pairs.firstwords.overlap.json",
         "words-20.pairs.firstwords.json",
         "words-60.pairs.firstwords.json",
     ]
     assert "agreement" in out and "above chance from" in out and "20" in out
     assert "without grammar: random 50.0, unigram frequency" in out
+    assert "overlap: " in out and "stand in the training text" in out
     assert "adds BOS" in err, "what the preflight found is told"
     written = json.loads((results / "pairs.firstwords.json").read_text())
     assert written["groups"]["frequency"].keys() == {"high", "low"}

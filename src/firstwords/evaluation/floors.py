@@ -93,12 +93,13 @@ def floors(suite: Suite, training_text: Path, protocol: Protocol) -> Floors:
     return floor_scores(suite, training_text).under(protocol)
 
 
-def floor_scores(suite: Suite, training_text: Path) -> FloorScores:
+def floor_scores(suite: Suite, training_text: Path, text: IndexedText | None = None) -> FloorScores:
     """Score every pair by word frequency and by a 5-gram model of the text (UTF-8). Raises FirstwordsError as `floors`.
 
-    A text of 10 MB takes seconds, one of 100 MB about a minute on one core, in less than 1 GB.
+    text: its index, where it is at hand. A text of 10 MB takes seconds, one of 100 MB about a minute on one core, in
+    less than 1 GB.
     """
-    text = index_text(training_text)
+    text = text or index_text(training_text)
     sentences = list(dict.fromkeys(sentence for pair in suite.pairs for sentence in (pair.good, pair.bad)))
     judged, statements = {}, {}
     for name, order in _ORDERS.items():

@@ -36,6 +36,8 @@ class Evaluation:
     beside: dict[str, dict[str, float]]
     """What it must be compared with, overall ("") and by phenomenon: floors that need no grammar, and on BLiMP what its
     paper tells of other models and people."""
+    overlap: str = ""
+    """What of the suite stands in the training text, and the accuracy without it; empty where nobody looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def read_results(run: RunFolder, checkpoint: str | None = None) -> tuple[dict[st
         if "metric" in values:
             measures[plain] = _measured(values)
         else:
-            evaluations[plain] = _evaluation(values, _floors(run, plain))
+            evaluations[plain] = _evaluation(values, _floors(run, plain), _overlap(run, plain))
     return evaluations, measures
 
 
@@ -119,7 +121,27 @@ def _floors(run: RunFolder, plain: str) -> dict[str, dict[str, float]]:
     }
 
 
-def _evaluation(values: dict[str, Any], floors: dict[str, dict[str, float]]) -> Evaluation:
+def _overlap(run: RunFolder, plain: str) -> str:
+    """One line of what was found in the training text, where it was looked for."""
+    try:
+        values = read_json(run.stage("evaluation") / f"{plain}.overlap.json")
+        counts, accuracy = values["counts"], values["accuracy"]
+        if not counts["pairs_touched"]:
+            return "no sentence of it stands in the training text, nor eight words of one in a row"
+        told = (
+            f"{counts['sentences_found']:,} of {counts['sentences']:,} sentences stand in the training text, "
+            f"{counts['sentences_with_ngrams_found']:,} share eight words in a row with it: "
+            f"{counts['pairs_touched']:,} of {counts['pairs']:,} pairs"
+        )
+        if accuracy["without"] is None:
+            return told
+        without, whole = (100 * accuracy[key]["accuracy"] for key in ("without", "all"))
+        return f"{told}; {without:.1f}% without them, {whole:.1f}% with them"
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _evaluation(values: dict[str, Any], floors: dict[str, dict[str, float]], overlap: str) -> Evaluation:
     paradigms = values["settings"]["overall"] == "paradigms"
     overall, phenomena = reference_overall(list(values["paradigms"])), reference_phenomena(list(values["paradigms"]))
     references = {f"{name}{_PAPER}": {"": overall[name], **phenomena[name]} for name in overall}
@@ -128,6 +150,7 @@ def _evaluation(values: dict[str, Any], floors: dict[str, dict[str, float]]) -> 
         {name: _accuracy(part) for name, part in values["phenomena"].items()},
         f"mean of {len(values['paradigms'])} paradigms" if paradigms else "all pairs pooled",
         floors | references,
+        overlap,
     )
 
 
@@ -152,6 +175,9 @@ def comparison_lines(models: Sequence[HasResults], name: str) -> list[str]:
         for title, found in ((f"without grammar{whose}", floors), ("BLiMP's paper, overall", paper)):
             if found:
                 lines[f"{title}: " + ", ".join(f"{key} {100 * share:.1f}" for key, share in found.items())] = None
+        overlap = model.evaluations[name].overlap if name in model.evaluations else ""
+        if overlap:
+            lines[f"overlap{whose}: {overlap}"] = None
     return list(lines)
 
 
