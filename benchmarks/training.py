@@ -320,14 +320,15 @@ def ours(given: argparse.Namespace) -> None:
     from firstwords.tokens.batches import StepBatch, TokenSequence
     from firstwords.training.devices import choose_device, prepare_process
     from firstwords.training.optimizers import make_optimizer
-    from firstwords.training.step import add_gradients, update
+    from firstwords.training.processes import ALONE
+    from firstwords.training.step import StepLoss, add_gradients, update
 
     prepare_process()
     recipe = recipe_of(given)
     rows, settings = examples(given, recipe), recipe.training
     device = choose_device(settings)
     model = Llama(recipe.model, recipe.tokenizer.vocabulary + 2, seed=1).to(device.kind)
-    optimizer = make_optimizer(model, settings)
+    step_loss, optimizer = StepLoss(model), make_optimizer(model, settings)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
 
     def batches() -> Iterator[StepBatch]:
@@ -342,8 +343,8 @@ def ours(given: argparse.Namespace) -> None:
     turns, source = Turns(given), batches()
     while turns.step_begins():
         batch = next(source)
-        loss = add_gradients(model, batch, settings.loss_mean_over == "tokens", device, scaler)
-        update(model, optimizer, scaler, settings.clip_norm)
+        loss = add_gradients(step_loss, batch, settings.loss_mean_over == "tokens", device, scaler, ALONE)
+        update(step_loss, optimizer, scaler, settings.clip_norm)
         turns.step_ends(batch.tokens, loss)
 
 

@@ -22,7 +22,9 @@ STAGES = ("corpus", "tokenizer", "tokens", "training", "evaluation", "export")
 _VERSION = 1
 """Raised when a stage's code changes what it makes, so that old results are not taken for new ones."""
 
-_FREE_TRAINING_SETTINGS = {"device", "log-every-steps", "resume-minutes", "select", "gradient-checkpointing"}
+_FREE_TRAINING_SETTINGS = {
+    "device", "log-every-steps", "resume-minutes", "select", "gradient-checkpointing", "shard-weights",
+}  # fmt: skip
 """Training settings that do not change the weights of a training run."""
 
 _LATER_TRAINING_SETTINGS = {

@@ -10,10 +10,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from firstwords.assessment import Asked, TestSets, assess, number_of, shown
 from firstwords.errors import FirstwordsError, did_you_mean
@@ -38,6 +38,19 @@ from firstwords.run_folder import (
     claim_run,
 )
 
+if TYPE_CHECKING:
+    from firstwords.training.loop import TrainingResult
+
+
+class Trainer(Protocol):
+    """Who trains a run whose tokens are made: `training.loop.train`, or what stands for it."""
+
+    def __call__(
+        self, recipe: Recipe, vocabulary: int, tokens: Path, folder: Path, *, reporter: Reporter | None = None
+    ) -> TrainingResult:
+        """The finished training; raises what `training.loop.train` raises."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -49,6 +62,7 @@ class Job:
     fingerprints: Mapping[str, str]
     reporter: Reporter
     tests: TestSets
+    train: Trainer | None = None
 
     @property
     def asked(self) -> list[Asked]:
@@ -68,11 +82,13 @@ def run(
     data: Sequence[Path] = (),
     until: str = "export",
     offline: bool = False,
+    train: Trainer | None = None,
     reporter: Reporter | None = None,
 ) -> RunFolder:
     """Carry out every stage of a recipe that is not done, up to `until`, and return the run's folder.
 
-    data: folders in which sources and test sets are looked for before they are downloaded.
+    data: folders in which sources and test sets are looked for before they are downloaded. train: who trains, such as
+    `launch.launchers.Torchrun`; `training.loop.train` in this process where not given.
     Raises FirstwordsError for what a user can mend, and training.loop.Interrupted after Ctrl-C; the same call goes on.
     """
     reporter = reporter or Silent()
@@ -80,7 +96,7 @@ def run(
         raise FirstwordsError(
             f"there is no stage '{until}'", where="until", do=did_you_mean(until, STAGES) or ", ".join(STAGES)
         )
-    job = _prepare(recipe, workspace, name, data, offline, reporter)
+    job = replace(_prepare(recipe, workspace, name, data, offline, reporter), train=train)
     with job.run.locked():
         _write_recipe(job)
         wanted = STAGES[: STAGES.index(until) + 1]
@@ -239,7 +255,8 @@ def _training(job: Job) -> tuple[dict[str, Any], str]:
     atomic_write_text(begun, fingerprint)
     for name in ("train", "dev"):
         TokenFile(job.run.stage("tokens"), name).verify()
-    result = train(job.recipe, _vocabulary(job).size, job.run.stage("tokens"), folder, reporter=job.reporter)
+    trainer: Trainer = job.train or train
+    result = trainer(job.recipe, _vocabulary(job).size, job.run.stage("tokens"), folder, reporter=job.reporter)
     note = f"{result.steps:,} steps, dev loss {result.last_dev_loss:.3f} (best {result.best_dev_loss:.3f})"
     return asdict(result) | {"environment": environment()}, note
 

@@ -237,6 +237,9 @@ class TrainingSettings(Settings):
     """Where to train."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Recompute activations to save memory; changes no result."""
+    shard_weights: bool | Literal["auto"] = "auto"
+    """With several processes: each holds a part of the weights, gradients and moments (FSDP2), for models that one
+    device cannot hold; `auto` does so where it must. Changes no result. Not with Muon."""
     eval_every_steps: Positive | None = None
     """Steps between dev losses; at the end of each epoch where not given."""
     log_every_steps: Positive = 25

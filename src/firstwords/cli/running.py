@@ -2,27 +2,77 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Group, Parameter
 
 from firstwords.cli.options import NO_OPTIONS, RecipeName, RecipeOptions, RecipeSettings, load_recipe
 from firstwords.cli.parsing import data_folders
 from firstwords.cli.printing import print_columns, print_json
 from firstwords.cli.results import print_accuracies
+from firstwords.errors import FirstwordsError
 
 if TYPE_CHECKING:
+    from firstwords.pipeline import Trainer
     from firstwords.run_folder import RunFolder
 
 TAKE_SETTINGS = ("plan", "quickstart", "run", "corpus", "tokenizer", "train", "evaluate", "export")
 """The commands whose options may be keys of the recipe."""
 
 
-def run(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings) -> None:
+@Parameter(name="*", group=Group("Where to train", sort_key=1))
+@dataclass(frozen=True, slots=True)
+class LaunchOptions:
+    """Which processes train."""
+
+    on: Annotated[
+        Literal["here", "torchrun"],
+        Parameter(help="Train in this process, or in several of this machine that torchrun starts."),
+    ] = "here"
+    processes: Annotated[
+        int | None, Parameter(help="How many torchrun starts; as many as there are CUDA devices where not given.")
+    ] = None
+
+    def trainer(self) -> Trainer | None:
+        """Who trains; None for this process."""
+        if self.on == "here":
+            if self.processes is not None:
+                raise FirstwordsError(
+                    "--processes says how many processes torchrun starts, and --on does not name it",
+                    where="--processes",
+                    do=f"give --on torchrun --processes {self.processes}",
+                )
+            return None
+        from firstwords.launch.launchers import Torchrun, cuda_devices
+
+        processes = self.processes if self.processes is not None else cuda_devices()
+        if processes < 1:
+            raise FirstwordsError(
+                "it is not said how many processes are to train, and there are no CUDA devices to count",
+                where="--processes",
+                do="give a number above 0, as in --on torchrun --processes 2",
+            )
+        return Torchrun(processes)
+
+
+HERE = LaunchOptions()
+"""Training in this process."""
+
+
+def run(
+    recipe: RecipeName,
+    /,
+    *,
+    launch: LaunchOptions = HERE,
+    options: RecipeOptions = NO_OPTIONS,
+    settings: RecipeSettings,
+) -> None:
     """Carry out every stage of a recipe that is not done yet: text, tokenizer, training, evaluation, export.
 
     Ctrl-C stops it; the same command goes on where it stopped.
     """
-    _run_until("export", recipe, options, settings)
+    _run_until("export", recipe, options, settings, launch)
 
 
 def corpus(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings) -> None:
@@ -35,9 +85,16 @@ def tokenizer(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, set
     _run_until("tokenizer", recipe, options, settings)
 
 
-def train(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings) -> None:
+def train(
+    recipe: RecipeName,
+    /,
+    *,
+    launch: LaunchOptions = HERE,
+    options: RecipeOptions = NO_OPTIONS,
+    settings: RecipeSettings,
+) -> None:
     """Train the model, and make what it needs. A run that was stopped goes on."""
-    _run_until("training", recipe, options, settings)
+    _run_until("training", recipe, options, settings, launch)
 
 
 def quickstart(*, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings) -> None:
@@ -45,9 +102,11 @@ def quickstart(*, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings)
     _run_until("export", "quickstart", options, settings)
 
 
-def carry_out(stage: str, name: str, options: RecipeOptions, settings: dict[str, str]) -> RunFolder:
+def carry_out(
+    stage: str, name: str, options: RecipeOptions, settings: dict[str, str], launch: LaunchOptions = HERE
+) -> RunFolder:
     """Make a recipe's run up to a stage, telling on stderr what happens."""
-    recipe = load_recipe(name, options, settings)
+    recipe, trainer = load_recipe(name, options, settings), launch.trainer()
 
     from firstwords import pipeline
     from firstwords.report.terminal import reporter
@@ -60,14 +119,17 @@ def carry_out(stage: str, name: str, options: RecipeOptions, settings: dict[str,
             data=data_folders(options.data),
             until=stage,
             offline=options.offline,
+            train=trainer,
             reporter=progress,
         )
 
 
-def _run_until(stage: str, name: str, options: RecipeOptions, settings: dict[str, str]) -> None:
+def _run_until(
+    stage: str, name: str, options: RecipeOptions, settings: dict[str, str], launch: LaunchOptions = HERE
+) -> None:
     from firstwords.report.summary import model_card, summarize
 
-    summary = summarize(carry_out(stage, name, options, settings))
+    summary = summarize(carry_out(stage, name, options, settings, launch))
     if options.json:
         print_json(asdict(summary))
         return

@@ -14,7 +14,7 @@ from firstwords.model.llama import Llama
 from firstwords.tokens.batches import Batches, flat_batches
 from firstwords.training.devices import Device, choose_device, prepare_process
 from firstwords.training.optimizers import make_optimizer
-from firstwords.training.step import add_gradient, update
+from firstwords.training.step import StepLoss, add_gradient, update
 
 if TYPE_CHECKING:
     from firstwords.evaluation.pairs import Suite
@@ -44,8 +44,9 @@ def measure_training(
 ) -> TrainingSpeed:
     """Train the recipe's model on its first batches for about so many seconds; at least one whole step."""
     prepare_process()
-    model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind).train()
+    model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
     model.gradient_checkpointing = checkpointing
+    step_loss = StepLoss(model).train()
     optimizer = make_optimizer(model, recipe.training)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
     end = time.monotonic() + seconds
@@ -58,12 +59,12 @@ def measure_training(
         gathering = time.perf_counter() - started
         for flat in flat_batches(sequences, device.micro_tokens, device.kind):
             started = time.perf_counter()
-            float(add_gradient(model, flat, len(flat.ids_N), device, scaler))  # waits for the device
+            float(add_gradient(step_loss, flat, len(flat.ids_N), device, scaler))  # waits for the device
             passes.append((time.perf_counter() - started, int((flat.targets_N >= 0).sum())))
             if len(passes) > _WARM_UP and time.monotonic() > end:
                 break
         started = time.perf_counter()
-        update(model, optimizer, scaler, recipe.training.clip_norm)
+        update(step_loss, optimizer, scaler, recipe.training.clip_norm)
         updates.append(gathering + time.perf_counter() - started)
         step += 1
     counted = passes[_WARM_UP:] or passes[-1:]

@@ -131,29 +131,45 @@ class FlatBatch:
     layout: Layout
 
 
+def micro_batches(
+    batch: StepBatch, micro_tokens: int, rank: int = 0, world_size: int = 1
+) -> list[Sequence[TokenSequence]]:
+    """What one process reads of a step: parts of at most `micro_tokens` inputs (a longer sequence stands alone).
+
+    All processes have equally many parts, since they wait for each other in each; the last may be empty.
+    """
+    of_all = [_cut(batch.slice_of(one, world_size), micro_tokens) for one in range(world_size)]
+    return of_all[rank] + [()] * (max(map(len, of_all)) - len(of_all[rank]))
+
+
 def flat_batches(
     sequences: Sequence[TokenSequence], micro_tokens: int, device: torch.device | str = "cpu"
 ) -> Iterator[FlatBatch]:
     """Join neighbouring sequences to flat batches of at most `micro_tokens` inputs (a longer sequence stands alone)."""
+    return (flat(part, device) for part in _cut(sequences, micro_tokens))
+
+
+def _cut(sequences: Sequence[TokenSequence], micro_tokens: int) -> list[Sequence[TokenSequence]]:
+    parts: list[Sequence[TokenSequence]] = []
     first = count = 0
     for place, sequence in enumerate(sequences):
         inputs = len(sequence.ids) - 1
         if place > first and count + inputs > micro_tokens:
-            yield _flat(sequences[first:place], device)
+            parts.append(sequences[first:place])
             first, count = place, 0
         count += inputs
-    if first < len(sequences):
-        yield _flat(sequences[first:], device)
+    return [*parts, sequences[first:]] if first < len(sequences) else parts
 
 
-def _flat(sequences: Sequence[TokenSequence], device: torch.device | str) -> FlatBatch:
+def flat(sequences: Sequence[TokenSequence], device: torch.device | str = "cpu") -> FlatBatch:
+    """Sequences one after the other, filled up; without any it is all filler, which gives no loss and no gradient."""
     import torch
 
     from firstwords.model.llama import Layout
     from firstwords.model.loss import IGNORE
 
     lengths = [len(sequence.ids) - 1 for sequence in sequences]
-    filler = -sum(lengths) % _ROUND_TOKENS
+    filler = -sum(lengths) % _ROUND_TOKENS if lengths else _ROUND_TOKENS
     ids = np.concatenate([*(sequence.ids[:-1] for sequence in sequences), np.zeros(filler)]).astype(np.int64)
     targets = np.concatenate([*(sequence.ids[1:] for sequence in sequences), np.full(filler, IGNORE)]).astype(np.int64)
     layout = Layout.of([*lengths, filler] if filler else lengths, device)

@@ -135,13 +135,14 @@ class StagedPlan:
                 continue
             self._stages.append(_Stage(first, row, rows_per_step, units))
             while left:
-                taken = min(left, (self._epoch_units - unit) // units)
-                if taken:
-                    self._segments.append(Place(row, epoch, unit, units))
-                    row, unit, left = row + taken, unit + taken * units, left - taken
                 if unit + units > self._epoch_units:
                     epoch, unit = epoch + 1, 0
+                taken = min(left, (self._epoch_units - unit) // units)
+                self._segments.append(Place(row, epoch, unit, units))
+                row, unit, left = row + taken, unit + taken * units, left - taken
         # Where the text would go on after the last step.
+        if unit + units > self._epoch_units:
+            epoch, unit = epoch + 1, 0
         self._segments.append(Place(row, epoch, unit, units))
 
 

@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from firstwords.errors import FirstwordsError
 from firstwords.run_folder import atomic_folder, atomic_write_json, sha256_of
 from firstwords.training.averaging import WeightAverage
+from firstwords.training.processes import ALONE, Processes, gathered, like
 
 _KEPT_STATES = 2
 
@@ -47,14 +48,22 @@ def save_checkpoint(
     progress: Progress,
     optimizer: Optimizer | None = None,
     average: WeightAverage | None = None,
+    processes: Processes = ALONE,
 ) -> None:
-    """Write a model, and with `optimizer` the whole training state, as one folder; an older one is replaced."""
+    """Write a model, and with `optimizer` the whole training state, as one folder; an older one is replaced.
+
+    All processes that train together call it, since each may hold a part of the tensors; one of them writes.
+    """
+    files = {"model.safetensors": gathered(dict(model.named_parameters()))}
+    if optimizer is not None:
+        files["optimizer.safetensors"] = gathered(_optimizer_tensors(optimizer))
+    if average is not None:
+        files["average.safetensors"] = gathered(average.tensors)
+    if not processes.leads:
+        return
     with atomic_folder(folder) as new:
-        _save_file({name: weight.detach() for name, weight in model.named_parameters()}, new / "model.safetensors")
-        if optimizer is not None:
-            _save_file(_optimizer_tensors(optimizer), new / "optimizer.safetensors")
-        if average is not None:
-            _save_file(average.tensors, new / "average.safetensors")
+        for name, tensors in files.items():
+            _save_file(tensors, new / name)
         checksums = {path.name: sha256_of(path) for path in sorted(new.iterdir())}
         atomic_write_json(new / "checkpoint.json", {"progress": asdict(progress), "sha256": checksums})
 
@@ -94,7 +103,7 @@ def _fill(tensors: Mapping[str, Tensor], path: Path) -> None:
     if _shapes(kept) != _shapes(tensors):
         raise _damaged(path, "it holds a model of another shape")
     for name, tensor in tensors.items():
-        tensor.copy_(kept[name])
+        tensor.copy_(like(kept[name], tensor))
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
@@ -116,19 +125,25 @@ def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(int(index), {})[name] = like(value, weights[int(index)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def save_state(
-    folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress, average: WeightAverage | None = None
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    progress: Progress,
+    average: WeightAverage | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Write the state after `progress.step` steps into `folder` and remove all but the newest two."""
-    save_checkpoint(folder / f"step-{progress.step:08d}", model, progress, optimizer, average)
-    for old in saved_states(folder)[:-_KEPT_STATES]:
+    save_checkpoint(folder / f"step-{progress.step:08d}", model, progress, optimizer, average, processes)
+    for old in saved_states(folder)[:-_KEPT_STATES] if processes.leads else ():
         shutil.rmtree(old)
 
 

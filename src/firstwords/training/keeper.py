@@ -14,6 +14,7 @@ from firstwords.model.llama import Llama
 from firstwords.settings import TrainingSettings
 from firstwords.training.averaging import WeightAverage
 from firstwords.training.checkpoints import Progress, load_checkpoint, save_checkpoint, save_state, saved_states
+from firstwords.training.processes import Processes
 from firstwords.training.schedule import checkpoint_name, checkpoints_due
 from firstwords.training.trackers import write_losses
 
@@ -29,13 +30,17 @@ class Keeper:
         optimizer: Optimizer,
         scaler: torch.amp.GradScaler,
         average: WeightAverage | None,
+        processes: Processes,
         on_checkpoint: Callable[[Path], None],
     ) -> None:
-        """on_checkpoint: told of every model kept at a count of words seen."""
+        """All processes that train together have one and call it alike; the one that leads writes.
+
+        on_checkpoint: told, in that one, of every model kept at a count of words seen.
+        """
         self.states = folder / "state"
         self._folder, self._settings = folder, settings
         self._model, self._optimizer, self._scaler, self._average = model, optimizer, scaler, average
-        self._on_checkpoint = on_checkpoint
+        self._processes, self._on_checkpoint = processes, on_checkpoint
         self._last_save = time.monotonic()
 
     def resume(self) -> Progress:
@@ -43,7 +48,7 @@ class Keeper:
         states = saved_states(self.states)
         if not states:
             begin = Progress(0, 0)
-            save_checkpoint(self._checkpoint("untrained"), self._model, begin)
+            self._save("untrained", begin)
             return begin
         progress = load_checkpoint(states[-1], self._model, self._optimizer, self._average)
         if progress.scaler:
@@ -55,22 +60,22 @@ class Keeper:
         if progress.best_dev_loss is not None and dev_loss >= progress.best_dev_loss:
             return progress
         progress = replace(progress, best_dev_loss=dev_loss)
-        save_checkpoint(self._checkpoint("best"), self._model, progress)
+        self._save("best", progress)
         return progress
 
     def keep_at_words(self, words_before: int, progress: Progress) -> None:
         """Keep the model for every count of words that the last step has passed."""
         for words in checkpoints_due(words_before, progress.words_seen, self._settings):
-            folder = self._checkpoint(checkpoint_name(words))
-            save_checkpoint(folder, self._model, progress)
-            self._on_checkpoint(folder)
+            folder = self._save(checkpoint_name(words), progress)
+            if self._processes.leads:
+                self._on_checkpoint(folder)
 
     def keep_last(self, progress: Progress) -> None:
         """Keep the model after the last step, and the average of its weights where there is one."""
-        save_checkpoint(self._checkpoint("last"), self._model, progress)
+        self._save("last", progress)
         if self._average is not None:
             with self._average.in_place():
-                save_checkpoint(self._checkpoint("ema"), self._model, progress)
+                self._save("ema", progress)
         self._write_losses()
 
     def state_is_due(self) -> bool:
@@ -80,12 +85,16 @@ class Keeper:
     def save_state(self, progress: Progress) -> None:
         """Save everything that the next step depends on. The metrics of all steps must be on disk before."""
         progress = replace(progress, scaler=self._scaler.state_dict() or None)
-        save_state(self.states, self._model, self._optimizer, progress, self._average)
+        save_state(self.states, self._model, self._optimizer, progress, self._average, self._processes)
         self._write_losses()
         self._last_save = time.monotonic()
 
-    def _checkpoint(self, name: str) -> Path:
-        return self._folder / "checkpoints" / name
+    def _save(self, name: str, progress: Progress) -> Path:
+        folder = self._folder / "checkpoints" / name
+        save_checkpoint(folder, self._model, progress, processes=self._processes)
+        return folder
 
     def _write_losses(self) -> None:
-        write_losses(self._folder / "metrics.jsonl", self._folder / "losses.csv", self._settings.log_every_steps)
+        if self._processes.leads:
+            every = self._settings.log_every_steps
+            write_losses(self._folder / "metrics.jsonl", self._folder / "losses.csv", every)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from firstwords.errors import FirstwordsError
-from firstwords.model.cost import training_memory_bytes
+from firstwords.model.cost import ModelCost, training_memory_bytes
 from firstwords.model.llama import Llama
 from firstwords.recipe import Recipe
 from firstwords.reporter import Reporter, Silent
@@ -26,9 +26,10 @@ from firstwords.training.dev_loss import average_dev_loss, dev_loss
 from firstwords.training.devices import Device, choose_device, prepare_process
 from firstwords.training.keeper import Keeper
 from firstwords.training.optimizers import make_optimizer, set_learning_rate
+from firstwords.training.processes import Processes, joined, share, whole_weights
 from firstwords.training.schedule import learning_rate
-from firstwords.training.step import add_gradients, update
-from firstwords.training.trackers import MetricsLog, StepMetrics, read_metrics
+from firstwords.training.step import StepLoss, add_gradients, update
+from firstwords.training.trackers import MetricsLog, NoLog, StepMetrics, read_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +72,47 @@ def train(
     as one that was not, on the same machine. Raises FirstwordsError (exit code 3) where the loss is not finite, and
     Interrupted after Ctrl-C or SIGTERM.
     """
-    settings, reporter = recipe.training, reporter or Silent()
     prepare_process()
-    device = choose_device(settings)
+    device = choose_device(recipe.training)
+    with joined(device.kind) as processes:
+        return _train(recipe, vocabulary, tokens, folder, device, processes, reporter or Silent(), on_checkpoint)
+
+
+def _train(
+    recipe: Recipe,
+    vocabulary: int,
+    tokens: Path,
+    folder: Path,
+    device: Device,
+    processes: Processes,
+    reporter: Reporter,
+    on_checkpoint: Callable[[Path], None],
+) -> TrainingResult:
+    settings = recipe.training
     batches = Batches(TokenFile(tokens, "train"), recipe.tokens, settings, recipe.seed)
     dev_tokens = TokenFile(tokens, "dev")
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
     model.gradient_checkpointing = wants_checkpointing(recipe, vocabulary, device)
+    step_loss = share(StepLoss(model), processes, sharded=wants_sharding(recipe, vocabulary, device, processes))
     optimizer = make_optimizer(model, settings)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
-    keeper = Keeper(folder, settings, model, optimizer, scaler, average, on_checkpoint)
+    keeper = Keeper(folder, settings, model, optimizer, scaler, average, processes, on_checkpoint)
     progress = keeper.resume()
-    log = MetricsLog(folder / "metrics.jsonl", progress.step)
+    log = MetricsLog(folder / "metrics.jsonl", progress.step) if processes.leads else NoLog()
 
     with _stop_requests() as stop_requested:
         for step in range(progress.step, batches.steps):
             started = time.monotonic()
             rate = learning_rate(step, batches.steps, settings)
             set_learning_rate(optimizer, rate)
-            torch.manual_seed((recipe.seed * 1_000_003 + step) % 2**63)  # dropout: a pure function of seed and step
+            torch.manual_seed(processes.seed(recipe.seed, step))  # of the dropout
             batch = batches.step(step)
             over_tokens = settings.loss_mean_over == "tokens"
-            loss = add_gradients(model, batch, over_tokens, device, scaler, z_loss=settings.z_loss)
-            gradient_norm = update(model, optimizer, scaler, settings.clip_norm)
+            loss = add_gradients(step_loss, batch, over_tokens, device, scaler, processes, z_loss=settings.z_loss)
+            gradient_norm = update(step_loss, optimizer, scaler, settings.clip_norm)
+            # What the processes must agree on: they save and stop after the same step.
+            loss, stopping, saving = processes.summed(loss, stop_requested(), keeper.state_is_due())
             _refuse_non_finite(step, loss, gradient_norm, batch, keeper, scaled=device.scales_loss)
             if average is not None:
                 average.update(step + 1)
@@ -108,19 +126,21 @@ def train(
             log.write(asdict(metrics))
             reporter.step(metrics, batches.steps)
             if _dev_loss_due(step, settings.eval_every_steps, batches):
-                found = dev_loss(model, dev_tokens, recipe.tokens, device)
-                of_average = average_dev_loss(average, model, dev_tokens, recipe.tokens, device)
+                with whole_weights(step_loss):
+                    found = dev_loss(model, dev_tokens, recipe.tokens, device)
+                    of_average = average_dev_loss(average, model, dev_tokens, recipe.tokens, device)
                 log.write({"step": step + 1, "epoch": epoch, "words_seen": words} | asdict(found) | of_average)
                 progress = keeper.keep_best(progress, found.dev_loss)
                 reporter.dev(step + 1, found)
             keeper.keep_at_words(words_before, progress)
-            if stop_requested() or keeper.state_is_due():
+            if stopping or saving:
                 log.flush()
                 keeper.save_state(progress)
-            if stop_requested() and step + 1 < batches.steps:
+            if stopping and step + 1 < batches.steps:
                 raise Interrupted(step + 1)
 
     log.close()
+    processes.wait()
     keeper.keep_last(progress)
     return _result(folder, progress, device, model)
 
@@ -163,6 +183,26 @@ def wants_checkpointing(recipe: Recipe, vocabulary: int, device: Device) -> bool
         context=recipe.tokens.context,
     )
     return needed > 0.9 * device.free_memory_bytes()
+
+
+_HELD_FLOATS = 4
+"""Numbers that a process holds of each weight: itself, its gradient, and two moments."""
+
+
+def wants_sharding(recipe: Recipe, vocabulary: int, device: Device, processes: Processes) -> bool:
+    """Whether processes spread the weights: as the recipe says; `auto` only where one device cannot hold them."""
+    settings = recipe.training
+    if processes.size == 1 or settings.shard_weights is False:
+        return False
+    bytes_held = 4 * _HELD_FLOATS * ModelCost.of(recipe.model, vocabulary).parameters
+    wanted = settings.shard_weights is True or bytes_held > 0.7 * device.free_memory_bytes()
+    if wanted and settings.optimizer == "muon":
+        raise FirstwordsError(
+            "Muon needs whole matrices, and the weights are to be spread over the processes",
+            where="training.shard-weights",
+            do='set training.optimizer = "adamw", or training.shard-weights = false where one device holds the model',
+        )
+    return wanted
 
 
 @contextmanager

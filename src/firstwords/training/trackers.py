@@ -65,6 +65,19 @@ class MetricsLog:
         self._file.close()
 
 
+class NoLog:
+    """Of a process that trains with others and does not lead them."""
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _complete_lines(path: Path) -> Iterator[bytes]:
     """Lines that were written whole; a killed process may leave half a line at the end."""
     if not path.exists():
