@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -30,9 +31,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def printed(capsys: pytest.CaptureFixture[str], a: str, b: str, workspace: Path, **options: object) -> list[str]:
+def printed(
+    capsys: pytest.CaptureFixture[str], a: str, b: str, workspace: Path, *others: str, **options: object
+) -> list[str]:
     capsys.readouterr()
-    compare(a, b, workspace=workspace, **options)  # type: ignore[arg-type]
+    compare(a, b, *others, workspace=workspace, **options)  # type: ignore[arg-type]
     return capsys.readouterr().out.splitlines()
 
 
@@ -132,6 +135,53 @@ def test_what_cannot_be_found_is_said(workspace: Path) -> None:
     assert "model-a: mine.firstwords" in (nothing.where or "")
     assert "twice" in refused("model-a,model-a", "other", workspace).what
     assert refused(",", "other", workspace).what.startswith("there is no model")
+
+
+def test_more_models_are_each_held_against_the_first(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("model-a", "other", workspace, "owner/name")
+    lines = printed(capsys, *names)
+    assert [line.split(":")[0] for line in lines[1:4]] == ["A  model-a", "B  other", "C  owner--name"]
+    heads = [line.split()[1:6] for line in lines if line.split()[:1] == ["pairs"]]
+    assert heads == [["A", "B", "B", "-", "A"], ["A", "C", "C", "-", "A"]]
+    assert max(map(len, lines)) <= 80
+    assert sum("is better than model-a by" in line for line in lines) == 2
+    values = json.loads("\n".join(printed(capsys, *names, json=True)))
+    assert [model["label"] for model in values["models"]] == ["model-a", "other", "owner--name"]
+    assert (values["b"]["names"], values["others"][0]["b"]["names"]) == (["other"], ["owner--name"])
+
+
+def test_the_ending_of_the_file_says_its_form(
+    workspace: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name, begins in (
+        ("new/c.md", "# other against model-a\n"),
+        ("c.tex", "% Written by firstwords"),
+        ("c.html", "<!doctype html>"),
+        ("c.json", "{"),
+        ("c.txt", "mine.firstwords: 400 pairs"),
+    ):
+        assert printed(capsys, "model-a", "other", workspace, output=tmp_path / name) == [str(tmp_path / name)]
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith(begins)
+    assert printed(capsys, "model-a", "other", workspace, form="markdown")[0] == "# other against model-a"
+    terminal = printed(capsys, "model-a", "other", workspace)
+    assert (tmp_path / "c.txt").read_text().splitlines() == terminal
+    assert printed(capsys, "model-a", "other", workspace, form="latex", output=tmp_path / "c") == [str(tmp_path / "c")]
+    assert "--format" in (refused("model-a", "other", workspace, output=tmp_path / "c.doc").do or "")
+    assert "--json is no html" in refused("model-a", "other", workspace, form="html", json=True).what
+
+
+def test_charts_are_written_where_they_are_asked_for_and_shown_from_there(
+    workspace: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    output, charts = tmp_path / "text" / "c.md", tmp_path / "pictures"
+    printed(capsys, "model-a", "other", workspace, output=output, charts=charts)
+    shown = re.findall(r"\]\(<(.*?)>\)", output.read_text())
+    assert shown
+    assert all((output.parent / address).is_file() and address.startswith("../pictures/") for address in shown)
+    printed(capsys, "model-a", "other", workspace, output=output.with_suffix(".html"), charts=charts)
+    linked = re.findall(r'href="([^"#]*)"', output.with_suffix(".html").read_text())
+    assert linked
+    assert all((output.parent / address).is_file() for address in linked)
 
 
 def test_a_missing_pairs_file_is_named(workspace: Path, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from firstwords.report import charts
-from firstwords.report.charts import AccuracyPoint, Chart, CurvePoint, LossPoint, RatePoint
+from firstwords.report import chart_parts, charts
+from firstwords.report.chart_parts import Chart
+from firstwords.report.charts import AccuracyPoint, CurvePoint, LossPoint, RatePoint
 
 HOSTILE = "</text></svg><script>alert(1)</script> & \"quoted' url(#x)"
 
@@ -32,7 +33,7 @@ def all_charts(name: str = "a phenomenon") -> list[Chart]:
     ]
 
 
-def specs() -> list[charts.Spec]:
+def specs() -> list[chart_parts.Spec]:
     return [spec for chart in all_charts() for spec in (chart.spec, chart.narrow) if spec is not None]
 
 
@@ -121,8 +122,16 @@ def test_every_mark_says_what_it_stands_for() -> None:
 
 
 def test_colours_are_of_the_palette_that_the_page_knows_in_the_dark() -> None:
-    known = {charts.INK, charts.MUTED, charts.GRID, charts.BLUE, charts.VERMILLION, charts.GREEN, charts.PURPLE}
-    known |= {charts.ORANGE, charts.SKY, "white", "none"}
+    known = {
+        chart_parts.INK,
+        chart_parts.MUTED,
+        chart_parts.GRID,
+        chart_parts.BLUE,
+        chart_parts.VERMILLION,
+        chart_parts.GREEN,
+        chart_parts.PURPLE,
+    }
+    known |= {chart_parts.ORANGE, chart_parts.SKY, "white", "none"}
     for spec in specs():
         tree = ElementTree.fromstring(charts.draw_svg(spec))
         found = {one.get(name, "none") for one in tree.iter() for name in ("fill", "stroke")}

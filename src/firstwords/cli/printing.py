@@ -6,10 +6,11 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-_NARROWEST_LAST_COLUMN = 24
+_NARROWEST = 12
+"""Columns that would become narrower are not broken."""
 
 
 def use_utf8() -> None:
@@ -22,30 +23,60 @@ def use_utf8() -> None:
 
 def print_json(value: Any) -> None:
     """One JSON value on stdout."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    print(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """One JSON value as all commands write it."""
+    return json.dumps(value, indent=1, ensure_ascii=False)
 
 
 def print_columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), wrap: bool = False) -> None:
     """Rows in aligned columns on stdout.
 
-    right: numbers of the columns that are aligned to the right. wrap: break the last column at the screen's width; in a
+    right: numbers of the columns that are aligned to the right. wrap: break cells so that rows fit the screen; in a
     pipe a row always stays one line.
     """
+    for line in column_lines(rows, right=right, width=_screen_width() if wrap and sys.stdout.isatty() else None):
+        print(line)
+
+
+def column_lines(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), width: int | None = None) -> list[str]:
+    """Rows in aligned columns. width: that of a line, for which cells are broken; None for as wide as they are.
+
+    The first column is never broken, and none where the others would become too narrow to be read.
+    """
     widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(max(map(len, rows)))]
-    indent = sum(widths[:-1]) + 2 * (len(widths) - 1)
-    room = _screen_width() - indent if wrap and sys.stdout.isatty() else None
+    if width is not None:
+        widths = [widths[0], *_narrowed(widths[1:], width - widths[0] - 2 * (len(widths) - 1))]
+    lines = []
     for row in rows:
         cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+            row[0:1],
+            *([cell] if len(cell) <= room else textwrap.wrap(cell, room) for cell, room in _rest(row, widths)),
         ]
-        if room is not None and len(row) == len(widths) and room >= _NARROWEST_LAST_COLUMN:
-            first, *others = textwrap.wrap(row[-1], room) or [""]
-            print("  ".join([*cells[:-1], first]).rstrip())
-            for line in others:
-                print(" " * indent + line)
-        else:
-            print("  ".join(cells).rstrip())
+        for line in range(max(map(len, cells))):
+            parts = [cell[line] if line < len(cell) else "" for cell in cells]
+            padded = [
+                part.rjust(room) if column in right else part.ljust(room)
+                for column, (part, room) in enumerate(zip(parts, widths, strict=False))
+            ]
+            lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def _rest(row: Sequence[str], widths: Sequence[int]) -> Iterator[tuple[str, int]]:
+    return zip(row[1:], widths[1:], strict=False)
+
+
+def _narrowed(widths: Sequence[int], room: int) -> list[int]:
+    """Widths that together fit `room`: the widest give way, all to the same width."""
+    if sum(widths) <= room:
+        return list(widths)
+    most = max(widths)
+    while most >= _NARROWEST and sum(min(width, most) for width in widths) > room:
+        most -= 1
+    return [min(width, most) for width in widths] if most >= _NARROWEST else list(widths)
 
 
 def _screen_width() -> int:

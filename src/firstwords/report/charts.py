@@ -1,7 +1,6 @@
 """The charts of a report, pure functions of numbers: Vega-Lite specs by altair, drawn by vl-convert without a browser.
 
 A spec holds its data and names no address, so that the same spec gives the SVG of the page and the files for a paper.
-Colours are those of Okabe & Ito (2008), which people with any colour vision tell apart; shapes and dashes repeat them.
 """
 
 from __future__ import annotations
@@ -11,33 +10,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from firstwords.errors import FirstwordsError
+from firstwords.report.chart_parts import (
+    BLUE,
+    CHANCE_PERCENT,
+    COLORS,
+    GREEN,
+    INK,
+    MOST_NARROW_ROWS,
+    MUTED,
+    Chart,
+    Spec,
+    altair_module,
+    by,
+    finished,
+    missing,
+    shaped,
+    short,
+)
 
-Spec = dict[str, Any]
-"""A Vega-Lite specification."""
 Over = Literal["words", "tokens"]
 """What the course of a training is drawn over."""
 
-INK, MUTED, GRID = "#1b1b1b", "#5c5c5c", "#dddddd"
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
-_COLORS = (BLUE, VERMILLION, GREEN, PURPLE, INK, ORANGE, SKY, MUTED)
-_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "stroke")
 _VEGA_LITE = "6.4"
-_CHANCE_PERCENT = 50
 _LOG_FROM_RATIO = 20
 """Words seen are drawn on a logarithmic axis where the last checkpoint has so many times the words of the first."""
-_LONGEST_LABEL = 40
-_MOST_NARROW_ROWS = 25
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """One chart. name: of its files. narrow: the same for a phone's width, where the first does not fit one."""
-
-    name: str
-    title: str
-    spec: Spec
-    narrow: Spec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,7 @@ class CurvePoint:
 
 def losses(train: Sequence[LossPoint], dev: Sequence[LossPoint], over: Over) -> Chart:
     """Training and dev loss in nats a token over words or tokens seen."""
-    alt = _altair()
+    alt = altair_module()
     kinds = ["training text", "dev text"]
     rows = [
         {
@@ -101,7 +97,7 @@ def losses(train: Sequence[LossPoint], dev: Sequence[LossPoint], over: Over) -> 
         .encode(
             x=alt.X("seen:Q", title=f"{over} seen", axis=alt.Axis(format="~s", tickCount=5, labelOverlap=True)),
             y=alt.Y("loss:Q", title="loss, nats a token", scale=alt.Scale(zero=False)),
-            color=_by("kind", kinds, _COLORS),
+            color=by("kind", kinds, COLORS),
             strokeDash=alt.StrokeDash(
                 "kind:N", title=None, scale=alt.Scale(domain=kinds, range=[[1, 0], [6, 3]]), legend=None
             ),
@@ -110,16 +106,16 @@ def losses(train: Sequence[LossPoint], dev: Sequence[LossPoint], over: Over) -> 
     points = (
         alt.Chart()
         .mark_point(filled=True, size=34, opacity=1, shape="square")
-        .encode(x="seen:Q", y="loss:Q", color=_by("kind", kinds, _COLORS), description="told:N")
+        .encode(x="seen:Q", y="loss:Q", color=by("kind", kinds, COLORS), description="told:N")
         .transform_filter(alt.FieldEqualPredicate(field="kind", equal="dev text"))
     )
     chart = alt.layer(lines, points)
-    return Chart(f"loss-over-{over}", title, _finished(chart, rows, title, 330, 220))
+    return Chart(f"loss-over-{over}", title, finished(chart, rows, title, 330, 220))
 
 
 def learning_rate(points: Sequence[RatePoint], over: Over) -> Chart:
     """The learning rate over words or tokens seen."""
-    alt = _altair()
+    alt = altair_module()
     rows = [{"seen": getattr(point, over), "rate": point.rate} for point in points]
     title = f"Learning rate over {over} seen"
     chart = (
@@ -130,7 +126,7 @@ def learning_rate(points: Sequence[RatePoint], over: Over) -> Chart:
             y=alt.Y("rate:Q", title="learning rate", axis=alt.Axis(format="~g")),
         )
     )
-    return Chart(f"learning-rate-over-{over}", title, _finished(chart, rows, title, 330, 150))
+    return Chart(f"learning-rate-over-{over}", title, finished(chart, rows, title, 330, 150))
 
 
 def accuracies(
@@ -150,15 +146,15 @@ def accuracies(
         title,
         _accuracies(title, points, model, beside, width=380),
         # Names of many rows are too long for a phone, and a second drawing of them too heavy.
-        _accuracies(title, points, model, beside, width=150) if len(points) <= _MOST_NARROW_ROWS else None,
+        _accuracies(title, points, model, beside, width=150) if len(points) <= MOST_NARROW_ROWS else None,
     )
 
 
 def _accuracies(
     title: str, points: Sequence[AccuracyPoint], model: str, beside: Mapping[str, Mapping[str, float]], *, width: int
 ) -> Spec:
-    alt = _altair()
-    model = _short(model)
+    alt = altair_module()
+    model = short(model)
     series = [model, *(name for name in beside if name != model)]
     rows: list[dict[str, Any]] = [
         {
@@ -187,9 +183,9 @@ def _accuracies(
     x = alt.X("accuracy:Q", title="pairs judged right, %", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
     narrow = width < 300
     y = alt.Y("label:N", title=None, sort=labels, axis=alt.Axis(labelLimit=150 if narrow else 330, grid=True))
-    color, shape = _by("series", series, _COLORS, 2 if narrow else 4), _shaped("series", series, 2 if narrow else 4)
+    color, shape = by("series", series, COLORS, 2 if narrow else 4), shaped("series", series, 2 if narrow else 4)
     layers = [
-        alt.Chart(alt.Data(values=[{"chance": _CHANCE_PERCENT}]))
+        alt.Chart(alt.Data(values=[{"chance": CHANCE_PERCENT}]))
         .mark_rule(strokeDash=[4, 3], color=MUTED, description="chance: 50%")
         .encode(x="chance:Q"),
         alt.Chart(alt.Data(values=others))
@@ -203,7 +199,7 @@ def _accuracies(
     if not others:
         layers.pop(1)
     chart = alt.layer(*layers)
-    spec = _finished(chart, None, title, width, {"step": 15 if len(points) > 20 else 20})
+    spec = finished(chart, None, title, width, {"step": 15 if len(points) > 20 else 20})
     # A browser without the fonts that the drawing was measured with needs more room for the labels.
     longest = max(map(len, labels), default=0)
     spec["padding"] = {"left": 6 + min(longest, 25 if narrow else 60), "top": 6, "right": 40, "bottom": 6}
@@ -216,7 +212,7 @@ def learning_curves(name: str, title: str, points: Sequence[CurvePoint]) -> Char
 
 
 def _curves(title: str, points: Sequence[CurvePoint], *, columns: int) -> Spec:
-    alt = _altair()
+    alt = altair_module()
     labels = list(dict.fromkeys(point.label for point in points))
     rows = [
         {
@@ -240,7 +236,7 @@ def _curves(title: str, points: Sequence[CurvePoint], *, columns: int) -> Spec:
     y = alt.Y("accuracy:Q", title="right, %", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=3))
     panel = alt.layer(
         alt.Chart().mark_area(opacity=0.2, color=BLUE).encode(x=x, y=alt.Y("low:Q", title="right, %"), y2="high:Q"),
-        alt.Chart(alt.Data(values=[{"chance": _CHANCE_PERCENT}]))
+        alt.Chart(alt.Data(values=[{"chance": CHANCE_PERCENT}]))
         .mark_rule(strokeDash=[4, 3], color=MUTED)
         .encode(y="chance:Q"),
         alt.Chart().mark_line(color=BLUE, strokeWidth=1.8).encode(x=x, y=y),
@@ -253,12 +249,12 @@ def _curves(title: str, points: Sequence[CurvePoint], *, columns: int) -> Spec:
         data=alt.Data(values=rows),
         columns=columns,
     ).properties(spacing={"row": 14, "column": 14})
-    return _finished(chart, None, title, None, None)
+    return finished(chart, None, title, None, None)
 
 
 def token_lengths(counts: Mapping[int, int]) -> Chart:
     """How many tokens of a vocabulary have so many characters. counts: tokens by number of characters."""
-    alt = _altair()
+    alt = altair_module()
     rows = [
         {
             "characters": length,
@@ -277,85 +273,18 @@ def token_lengths(counts: Mapping[int, int]) -> Chart:
             description="told:N",
         )
     )
-    return Chart("token-lengths", title, _finished(chart, rows, title, 330, 150))
+    return Chart("token-lengths", title, finished(chart, rows, title, 330, 150))
 
 
-# ---- what all charts share ----
-
-
-def _by(field: str, domain: Sequence[str], colors: Sequence[str], columns: int = 4) -> Any:
-    alt = _altair()
-    shades = [colors[place % len(colors)] for place in range(len(domain))]
-    return alt.Color(
-        f"{field}:N", title=None, scale=alt.Scale(domain=list(domain), range=shades), legend=_legend(columns)
-    )
-
-
-def _shaped(field: str, domain: Sequence[str], columns: int) -> Any:
-    alt = _altair()
-    shapes = [_SHAPES[place % len(_SHAPES)] for place in range(len(domain))]
-    return alt.Shape(
-        f"{field}:N", title=None, scale=alt.Scale(domain=list(domain), range=shapes), legend=_legend(columns)
-    )
-
-
-def _legend(columns: int) -> Any:
-    return _altair().Legend(orient="bottom", columns=columns, symbolOpacity=1, labelLimit=170, columnPadding=18)
-
-
-def _finished(
-    chart: Any, rows: Sequence[Mapping[str, Any]] | None, title: str, width: int | None, height: int | Spec | None
-) -> Spec:
-    """The spec of a chart, with its data, its title and the looks that all share."""
-    alt = _altair()
-    # In two lines, so that the name of a result fits a narrow drawing.
-    values: Spec = {"title": title.split(": ", 1), "background": "white"}
-    if rows is not None:
-        values["data"] = alt.Data(values=list(rows))
-    if width is not None:
-        values |= {"width": width, "height": height}
-    text = {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"}
-    spec: Spec = (
-        chart.properties(**values)
-        .configure(padding=6, font="Helvetica, Arial, sans-serif")
-        .configure_axis(gridColor=GRID, domainColor=MUTED, tickColor=MUTED, **text)
-        .configure_legend(**{key: value for key, value in text.items() if key.startswith("label")})
-        .configure_title(anchor="start", fontSize=13, color=INK, fontWeight="bold", offset=8)
-        .configure_view(stroke=None)
-        .to_dict()
-    )
-    return spec
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…"
-
-
-def _altair() -> Any:
-    try:
-        import altair
-    except ImportError:
-        raise _missing("altair") from None
-    return altair
+# ---- drawing ----
 
 
 def _vl_convert() -> Any:
     try:
         import vl_convert
     except ImportError:
-        raise _missing("vl-convert-python") from None
+        raise missing("vl-convert-python") from None
     return vl_convert
-
-
-def _missing(package: str) -> FirstwordsError:
-    return FirstwordsError(
-        f"charts need the package {package}, which is not installed",
-        where="firstwords report",
-        do="pip install 'firstwords[report]'",
-    )
-
-
-# ---- drawing ----
 
 
 def draw_svg(spec: Spec) -> str:

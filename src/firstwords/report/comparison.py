@@ -17,7 +17,8 @@ from firstwords.evaluation import statistics
 from firstwords.evaluation.statistics import ClusteredDifference, Difference, Interval, SeedsInterval
 from firstwords.report.judgements import Result
 
-_SURE = 0.05
+SURE = 0.05
+"""A p-value up to which a difference is called sure."""
 
 INTERVALS = {
     "overall": "as were other paradigms drawn: studentized bootstrap over paradigms (Davison & Hinkley 1997)",
@@ -103,11 +104,11 @@ class Comparison:
             return f"{b} and {a} judge every pair alike."
         other, these = overall.difference, overall.these_paradigms
         which = f"these {overall.paradigms} paradigms" if overall.paradigms > 1 else "this paradigm"
-        if other.p <= _SURE:
+        if other.p <= SURE:
             return (
                 f"{_verdict(a, b, other)} (95% interval {_range(other)}, as were other paradigms drawn; {_p(other.p)})."
             )
-        if these.p <= _SURE:
+        if these.p <= SURE:
             return (
                 f"On {which}, {_verdict(a, b, these)} (95% interval {_range(these)}, as were other pairs drawn; "
                 f"{_p(these.p)}). Of other constructions that cannot be said: as were other paradigms drawn, the "
@@ -133,7 +134,7 @@ def _verdict(a: str, b: str, difference: Difference) -> str:
 def _range(difference: Difference) -> str:
     """The interval in points; of a sure difference without its sign, the nearer end first."""
     ends = [difference.low, difference.high]
-    if difference.p <= _SURE:
+    if difference.p <= SURE:
         ends = sorted(abs(end) for end in ends)
     return " to ".join(_points(end, difference) for end in ends)
 
@@ -141,7 +142,7 @@ def _range(difference: Difference) -> str:
 def _points(value: float, difference: Difference) -> str:
     """Percentage points with one decimal, or two where one would round a sure limit to 0."""
     nearest = min(abs(difference.low), abs(difference.high), abs(difference.estimate))
-    text = f"{100 * value:.{2 if difference.p <= _SURE and nearest < 0.0005 else 1}f}"
+    text = f"{100 * value:.{2 if difference.p <= SURE and nearest < 0.0005 else 1}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
 

@@ -65,8 +65,9 @@ def find_results(folder: Path) -> dict[tuple[str, str], Path]:
     found = {}
     for path in sorted(folder.glob("*.json")):
         values = _values(path)
-        # The name of another checkpoint's result, or of the untrained control's, begins with that.
-        if "suite" in values and path.stem == f"{values['suite']}.{values['protocol']}":
+        # The name of another checkpoint's result, or of the untrained control's, begins with that; what is told beside
+        # a result, as by which floors it must be above, ends with what it is.
+        if {"suite", "protocol"} <= values.keys() and path.stem == f"{values['suite']}.{values['protocol']}":
             found[values["suite"], values["protocol"]] = path
     return found
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
-from firstwords.report.charts import Chart, draw_files, draw_svg, inline_svg
+from firstwords.report.chart_parts import Chart
+from firstwords.report.charts import draw_files, draw_svg, inline_svg
 from firstwords.report.page_pairs import SurprisalOf, TokenBits
 from firstwords.report.page_parts import Block, Part, part
 from firstwords.report.page_recipe import recipe_blocks
@@ -48,6 +50,33 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """A number that is read first. under: its interval."""
+
+    label: str
+    value: str
+    under: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a page says of itself above and below its parts.
+
+    title: of the page. kind: what it is a page of. told: a sentence about that. source: what its numbers were read
+    from. lead: what is to be read first. glance: the few numbers after it. charts: folder beside the page that has its
+    charts as files, where they were written.
+    """
+
+    title: str
+    kind: str
+    told: str
+    source: str
+    lead: tuple[str, ...] = ()
+    glance: Sequence[Glance] = ()
+    charts: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Drawing:
     """A chart's SVG for wide and for narrow pages; both empty where the page has no room left for it."""
 
@@ -65,18 +94,21 @@ def write_report(run: RunFolder, surprisal_of: SurprisalOf | None = None) -> Rep
     """
     problems: list[str] = []
     parts = gather(run, surprisal_of, problems)
-    charts = [chart for one in parts for block in one.blocks for chart in block.charts]
-    folder, paths, svgs = run.path / "charts", [], {}
-    for chart in charts:
-        files = draw_files(chart.spec)
-        svgs[chart.name] = files["svg"].decode()
-        for ending, data in files.items():
-            paths.append(folder / f"{chart.name}.{ending}")
-            atomic_write_bytes(paths[-1], data)
-    page = render(run, parts, _fitting([_draw(chart, svgs[chart.name]) for chart in charts]))
+    charts = write_charts(charts_of(parts), run.path / "charts")
+    page = render(
+        Head(
+            title=run.name,
+            kind="a run of firstwords",
+            told=f"A run of firstwords: {_or(lambda: state_of(run), 'its state cannot be read')}.",
+            source="the files of the run",
+            glance=_glance(run),
+            charts="charts",
+        ),
+        parts,
+    )
     path = run.path / "report.html"
     atomic_write_text(path, page)
-    return Report(path, tuple(paths), len(page.encode()), tuple(problems))
+    return Report(path, charts, len(page.encode()), tuple(problems))
 
 
 def gather(run: RunFolder, surprisal_of: SurprisalOf | None, problems: list[str]) -> list[Part]:
@@ -121,8 +153,23 @@ def _sample_blocks(run: RunFolder) -> list[Block] | str:
     return [Block(said=(said,), more={"samples": shown})]
 
 
-def render(run: RunFolder, parts: Sequence[Part], drawings: Mapping[str, Drawing]) -> str:
-    """The page of gathered parts, with their drawings by name."""
+def charts_of(parts: Sequence[Part]) -> list[Chart]:
+    """All charts of a page, in their order."""
+    return [chart for one in parts for block in one.blocks for chart in block.charts]
+
+
+def write_charts(charts: Sequence[Chart], folder: Path) -> tuple[Path, ...]:
+    """SVG, PNG and PDF of each chart, by its name."""
+    paths = []
+    for chart in charts:
+        for ending, data in draw_files(chart.spec).items():
+            paths.append(folder / f"{chart.name}.{ending}")
+            atomic_write_bytes(paths[-1], data)
+    return tuple(paths)
+
+
+def render(head: Head, parts: Sequence[Part]) -> str:
+    """The page of gathered parts, with its drawings."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -136,24 +183,23 @@ def render(run: RunFolder, parts: Sequence[Part], drawings: Mapping[str, Drawing
     script, style = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.js", "report.css"))
     # Drawings are made by vl-convert from specs alone, which escapes all their texts.
     return environment.get_template("report.html.jinja").render(
-        name=run.name,
-        state=_or(lambda: state_of(run), "its state cannot be read"),
+        head=head,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        glance=_glance(run),
         parts=parts,
-        drawings=drawings,
+        drawings=_fitting([_draw(chart) for chart in charts_of(parts)]),
         style=Markup(style),
         script=Markup(script),
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-        version=_version(),
+        version=version("firstwords"),
     )
 
 
-def _draw(chart: Chart, svg: str) -> Drawing:
+def _draw(chart: Chart) -> Drawing:
     from markupsafe import Markup
 
+    wide = inline_svg(draw_svg(chart.spec), chart.title, "wide")
     narrow = inline_svg(draw_svg(chart.narrow), chart.title, "narrow") if chart.narrow else ""
-    return Drawing(chart.name, Markup(inline_svg(svg, chart.title, "wide")), Markup(narrow))
+    return Drawing(chart.name, Markup(wide), Markup(narrow))
 
 
 def _fitting(drawings: Sequence[Drawing]) -> dict[str, Drawing]:
@@ -165,21 +211,25 @@ def _fitting(drawings: Sequence[Drawing]) -> dict[str, Drawing]:
     return found
 
 
-def _glance(run: RunFolder) -> list[tuple[str, str]]:
+def _glance(run: RunFolder) -> list[Glance]:
     """The few numbers that are read first; those that are not there are left out, as their parts say why."""
     found = []
     for label, read in _GLANCES:
         # A stage that is not done yet has no facts.
         try:
-            found.append((label, read(run)))
+            found.append(Glance(label, read(run)))
         except KeyError:
             continue
     return [*found, *_or(lambda: _accuracies(run), [])]
 
 
-def _accuracies(run: RunFolder) -> list[tuple[str, str]]:
+def _accuracies(run: RunFolder) -> list[Glance]:
     return [
-        (name, f"{100 * found.overall.share:.1f}% ({100 * found.overall.low:.1f} to {100 * found.overall.high:.1f})")
+        Glance(
+            name.replace(".", ", "),
+            f"{100 * found.overall.share:.1f}%",
+            f"{100 * found.overall.low:.1f} to {100 * found.overall.high:.1f}",
+        )
         for name, found in read_results(run)[0].items()
         if not name.startswith("untrained.")
     ]
@@ -205,9 +255,3 @@ def _or(read: Callable[[], Any], otherwise: Any) -> Any:
         return read()
     except _READ_ERRORS:
         return otherwise
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("firstwords")

@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from firstwords.errors import FirstwordsError
-from firstwords.report.charts import Chart
+from firstwords.report.chart_parts import Chart
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell: what is read, and what the column is sorted by where that is not the text."""
+    """One cell: what is read, and what the column is sorted by where that is not the text.
+
+    topic: it begins a row that is a heading of those below it.
+    """
 
     text: str
     by: float | None = None
+    topic: bool = False
 
 
 @dataclass(frozen=True, slots=True)

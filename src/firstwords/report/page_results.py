@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from firstwords.evaluation.reference import REFERENCE_SOURCE, reference_columns, reference_overall, reference_phenomena
-from firstwords.report.charts import AccuracyPoint, Chart, CurvePoint, accuracies, learning_curves
+from firstwords.report.chart_parts import Chart
+from firstwords.report.charts import AccuracyPoint, CurvePoint, accuracies, learning_curves
 from firstwords.report.curves import learning_curves as curves_of
 from firstwords.report.page_pairs import SurprisalOf, pair_blocks
 from firstwords.report.page_parts import Block, Cell, Table, decimal, interval, percent, plain, table, whole

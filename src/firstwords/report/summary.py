@@ -92,13 +92,23 @@ def state_of(run: RunFolder) -> str:
 
 
 def facts_table(runs: Sequence[RunSummary]) -> list[list[str]]:
-    """The cards' comparison table: a row a fact, a column a run, and the names of the runs on top."""
-    rows = [["", *(run.name for run in runs)]]
-    for label, fact in _FACTS:
-        cells = [_or_dash(fact, run) for run in runs]
-        if any(cell != "-" for cell in cells):
-            rows.append([label, *cells])
-    return rows
+    """A row a fact, a column a run, and the names of the runs on top."""
+    facts = [[label, *cells] for group in fact_groups(runs).values() for label, cells in group.items()]
+    return [["", *(run.name for run in runs)], *facts]
+
+
+def fact_groups(runs: Sequence[RunSummary]) -> dict[str, dict[str, list[str]]]:
+    """What the cards' comparison table has: for each topic its facts, for each fact a cell a run.
+
+    A run that has not made what a fact tells of has a dash; facts that no run has are left out.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for topic, facts in _FACTS.items():
+        for label, fact in facts.items():
+            cells = [_or_dash(fact, run) for run in runs]
+            if any(cell != "-" for cell in cells):
+                found.setdefault(topic, {})[label] = cells
+    return found
 
 
 def _or_dash(fact: Callable[[RunSummary], str], run: RunSummary) -> str:
@@ -147,32 +157,54 @@ def _best(run: RunSummary) -> str:
     return "-" if best is None else f"{_loss(best)} at step {best.step:,}"
 
 
-_FACTS: tuple[tuple[str, Callable[[RunSummary], str]], ...] = (
-    ("state", lambda run: run.state),
-    ("seed", lambda run: str(run.recipe["seed"])),
-    ("architecture", _architecture),
-    ("parameters", lambda run: f"{_training(run)['parameters']:,}"),
-    ("positions", lambda run: f"{run.recipe['model']['positions']:,}"),
-    ("training text", lambda run: _text(run.corpus, "train")),
-    ("dev text", lambda run: _text(run.corpus, "dev")),
-    ("sources", lambda run: ", ".join(run.recipe["corpus"]["sources"])),
-    ("tokenizer", _tokenizer),
-    ("training tokens", lambda run: f"{(run.tokens or {})['train']['tokens']:,}"),
-    ("learning rate", _schedule),
-    ("batch x accumulation", lambda run: f"{_settings(run)['batch-size']} x {_settings(run)['accumulation']}"),
-    ("context", lambda run: f"{run.recipe['tokens']['context']} ({run.recipe['tokens']['examples']})"),
-    ("epochs", lambda run: f"{_settings(run)['epochs']:g}"),
-    ("steps", lambda run: f"{_training(run)['steps']:,}"),
-    ("words seen", lambda run: f"{_training(run)['words_seen']:,}"),
-    ("device, precision", lambda run: f"{_training(run)['device']}, {_training(run)['precision']}"),
-    ("training time", lambda run: duration(_training(run)["seconds"])),
-    ("tokens a second", lambda run: f"{_training(run)['tokens'] / _training(run)['seconds']:,.0f}"),
-    ("peak memory", lambda run: f"{_training(run)['peak_memory_bytes'] / 2**20:,.0f} MiB"),
-    ("last training loss", lambda run: f"{_training(run)['last_train_loss']:.3f}"),
-    ("last dev loss *", lambda run: _loss(run.dev_losses[-1])),
-    ("best dev loss *", _best),
-    ("model and card", lambda run: run.model or "-"),
-)
+def _optimizer(run: RunSummary) -> str:
+    settings = _settings(run)
+    name = "Muon and AdamW" if settings.get("optimizer") == "muon" else "AdamW"
+    return f"{name}, weight decay {settings['weight-decay']:g}"
+
+
+_FACTS: dict[str, dict[str, Callable[[RunSummary], str]]] = {
+    "run": {
+        "state": lambda run: run.state,
+        "seed": lambda run: str(run.recipe["seed"]),
+    },
+    "architecture": {
+        "architecture": _architecture,
+        "parameters": lambda run: f"{_training(run)['parameters']:,}",
+        "positions": lambda run: f"{run.recipe['model']['positions']:,}",
+    },
+    "data": {
+        "training text": lambda run: _text(run.corpus, "train"),
+        "dev text": lambda run: _text(run.corpus, "dev"),
+        "sources": lambda run: ", ".join(run.recipe["corpus"]["sources"]),
+        "tokenizer": _tokenizer,
+        "training tokens": lambda run: f"{(run.tokens or {})['train']['tokens']:,}",
+    },
+    "training": {
+        "optimizer": _optimizer,
+        "learning rate": _schedule,
+        "batch x accumulation": lambda run: f"{_settings(run)['batch-size']} x {_settings(run)['accumulation']}",
+        "context": lambda run: f"{run.recipe['tokens']['context']} ({run.recipe['tokens']['examples']})",
+        "epochs": lambda run: f"{_settings(run)['epochs']:g}",
+        "steps": lambda run: f"{_training(run)['steps']:,}",
+        "words seen": lambda run: f"{_training(run)['words_seen']:,}",
+    },
+    "cost": {
+        "device, precision": lambda run: f"{_training(run)['device']}, {_training(run)['precision']}",
+        "training time": lambda run: duration(_training(run)["seconds"]),
+        "tokens a second": lambda run: f"{_training(run)['tokens'] / _training(run)['seconds']:,.0f}",
+        "peak memory": lambda run: f"{_training(run)['peak_memory_bytes'] / 2**20:,.0f} MiB",
+    },
+    "losses": {
+        "last training loss": lambda run: f"{_training(run)['last_train_loss']:.3f}",
+        "last dev loss *": lambda run: _loss(run.dev_losses[-1]),
+        "best dev loss *": _best,
+    },
+    "result": {
+        "model and card": lambda run: run.model or "-",
+    },
+}
+"""By topic and label."""
 
 LOSS_LEGEND = "* nats a token / the cards' unit (mean of batch means) / bits a byte"
 
