@@ -320,8 +320,7 @@ def ours(given: argparse.Namespace) -> None:
     from firstwords.tokens.batches import StepBatch, TokenSequence
     from firstwords.training.devices import choose_device, prepare_process
     from firstwords.training.optimizers import make_optimizer
-    from firstwords.training.processes import ALONE
-    from firstwords.training.step import StepLoss, add_gradients, update
+    from firstwords.training.step import Gradients, StepLoss, update
 
     prepare_process()
     recipe = recipe_of(given)
@@ -340,10 +339,11 @@ def ours(given: argparse.Namespace) -> None:
             tokens = sum(len(sequence.ids) for sequence in chosen)
             yield StepBatch(tuple(chosen), tokens, tokens - count)
 
+    gradients = Gradients(step_loss, settings, device, scaler)
     turns, source = Turns(given), batches()
     while turns.step_begins():
         batch = next(source)
-        loss = add_gradients(step_loss, batch, settings.loss_mean_over == "tokens", device, scaler, ALONE)
+        loss = gradients.add(batch, seed=1)
         update(step_loss, optimizer, scaler, settings.clip_norm)
         turns.step_ends(batch.tokens, loss)
 

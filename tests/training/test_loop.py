@@ -177,6 +177,63 @@ def test_accumulation_and_micro_batches_change_nothing_but_rounding(
         assert [x for x in cut if x is not None] == pytest.approx([x for x in whole if x is not None], rel=1e-3)
 
 
+OUT_OF_MEMORY = """
+import json, resource, sys
+from pathlib import Path
+import torch
+from firstwords.model.loss import summed_cross_entropy
+from firstwords.training.loop import train
+from firstwords.reporter import Silent
+from tests.training.conftest import recipe_with
+
+
+class Told(Silent):
+    def say(self, text):
+        print(text, flush=True)
+
+
+vocabulary, tokens, folder = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+recipe = recipe_with(dropout=0.0, precision="fp32", max_steps=3, batch_size=600, resume_minutes=1e-9)
+# What a step of 4,000 tokens takes with this feed-forward width, and what half of it does, lie on both sides of it.
+recipe = recipe.override({"model.intermediate": "16000"})
+torch.set_num_threads(1)
+train(recipe.override({"training.batch-size": "4"}), vocabulary, tokens, folder.with_name("warm"))
+held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+room = int(sys.argv[4])
+if room:
+    resource.setrlimit(resource.RLIMIT_AS, (held + room, held + room))
+train(recipe, vocabulary, tokens, folder, reporter=Told())
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's memory is bounded by Linux's limits")
+def test_where_memory_runs_out_micro_batches_get_smaller_and_the_batch_does_not(
+    tokens: Path, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    root = Path(__file__).parents[2]
+
+    def trained(name: str, room: int) -> str:
+        command = [sys.executable, "-c", OUT_OF_MEMORY, str(vocabulary.size), str(tokens), str(tmp_path / name / "run")]
+        (tmp_path / name).mkdir()
+        environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [*command, str(room)], cwd=root, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert trained("whole", 0) == ""
+    told = trained("tight", 700_000_000)
+    assert "memory ran out in micro-batches of 4,096 tokens; going on with 2,048" in told
+    whole, tight = (losses_of(tmp_path / name / "run") for name in ("whole", "tight"))
+    for one, other in zip(whole, tight, strict=True):
+        assert [x for x in other if x is not None] == pytest.approx([x for x in one if x is not None], rel=1e-4)
+    state = saved_states(tmp_path / "tight" / "run" / "state")[-1]
+    kept = json.loads((state / "checkpoint.json").read_text())["progress"]["micro_tokens"]
+    assert kept is not None and kept < 4_096, "a run that goes on begins with what fitted"
+
+
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(
     tokens: Path, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import errno
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -40,6 +40,13 @@ class Progress:
     """State of fp16's loss scaling."""
     seconds: float = 0.0
     """Time spent training so far."""
+    micro_tokens: int | None = None
+    """Inputs of the largest micro-batch: sums are rounded by it."""
+
+    def after(self, step: int, words_seen: int, seconds: float, micro_tokens: int) -> Progress:
+        """The progress after one more step, which took so many seconds."""
+        seconds += self.seconds
+        return replace(self, step=step, words_seen=words_seen, seconds=seconds, micro_tokens=micro_tokens)
 
 
 def save_checkpoint(

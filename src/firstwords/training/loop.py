@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from firstwords.training.keeper import Keeper
 from firstwords.training.optimizers import make_optimizer, set_learning_rate
 from firstwords.training.processes import Processes, joined, share, whole_weights
 from firstwords.training.schedule import learning_rate
-from firstwords.training.step import StepLoss, add_gradients, update
+from firstwords.training.step import Gradients, StepLoss, update
 from firstwords.training.trackers import MetricsLog, NoLog, StepMetrics, read_metrics
 
 
@@ -99,6 +99,8 @@ def _train(
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
     keeper = Keeper(folder, settings, model, optimizer, scaler, average, processes, on_checkpoint)
     progress = keeper.resume()
+    gradients = Gradients(step_loss, settings, device, scaler, processes, reporter.say)
+    gradients.micro_tokens = min(progress.micro_tokens or device.micro_tokens, device.micro_tokens)
     log = MetricsLog(folder / "metrics.jsonl", progress.step) if processes.leads else NoLog()
 
     with _stop_requests() as stop_requested:
@@ -106,10 +108,8 @@ def _train(
             started = time.monotonic()
             rate = learning_rate(step, batches.steps, settings)
             set_learning_rate(optimizer, rate)
-            torch.manual_seed(processes.seed(recipe.seed, step))  # of the dropout
             batch = batches.step(step)
-            over_tokens = settings.loss_mean_over == "tokens"
-            loss = add_gradients(step_loss, batch, over_tokens, device, scaler, processes, z_loss=settings.z_loss)
+            loss = gradients.add(batch, processes.seed(recipe.seed, step))
             gradient_norm = update(step_loss, optimizer, scaler, settings.clip_norm)
             # What the processes must agree on: they save and stop after the same step.
             loss, stopping, saving = processes.summed(loss, stop_requested(), keeper.state_is_due())
@@ -119,7 +119,7 @@ def _train(
 
             seconds = time.monotonic() - started
             words, words_before = batches.words_seen(step + 1), progress.words_seen
-            progress = replace(progress, step=step + 1, words_seen=words, seconds=progress.seconds + seconds)
+            progress = progress.after(step + 1, words, seconds, gradients.micro_tokens)
             epoch = batches.epochs_done(step + 1)
             norm = gradient_norm if math.isfinite(gradient_norm) else None  # fp16 skips such a step
             metrics = StepMetrics(step + 1, epoch, words, rate, loss, norm, batch.tokens, seconds)

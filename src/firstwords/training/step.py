@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from firstwords.errors import FirstwordsError
 from firstwords.model.llama import Llama
 from firstwords.model.loss import summed_cross_entropy
+from firstwords.settings import TrainingSettings
 from firstwords.tokens.batches import FlatBatch, StepBatch, flat, micro_batches
 from firstwords.training.devices import Device
 from firstwords.training.processes import ALONE, Processes, gradients_kept_back, whole
@@ -29,34 +32,84 @@ class StepLoss(nn.Module):
         return summed_cross_entropy(hidden_ND, self.model.unembedding.weight, flat.targets_N, z_loss)
 
 
-def add_gradients(
-    step_loss: nn.Module,
-    batch: StepBatch,
-    over_tokens: bool,
-    device: Device,
-    scaler: torch.amp.GradScaler,
-    processes: Processes,
-    *,
-    z_loss: float = 0.0,
-) -> float:
-    """Accumulate the gradient of the step's mean loss over micro-batches that fit the memory.
+class Gradients:
+    """Adds up the gradients of steps, in micro-batches that fit the memory."""
 
-    step_loss: a StepLoss, or what `processes.share` made of it. over_tokens: the mean is over all tokens of the batch,
-    the first ones too, as in the cards' Trainer. z_loss: weight of log(Z)^2 in the loss, as in `model.loss`.
-    Returns this process's part of that mean.
-    """
-    step_loss.train()
-    divisor = max(1, batch.tokens if over_tokens else batch.targets)
-    parts = micro_batches(batch, device.micro_tokens, processes.rank, processes.size)
-    losses = []
-    for number, part in enumerate(parts, start=1):
-        with gradients_kept_back(step_loss, until_next=number < len(parts)):
-            losses.append(
-                add_gradient(
-                    step_loss, flat(part, device.kind), divisor, device, scaler, z_loss=z_loss, processes=processes
+    def __init__(
+        self,
+        step_loss: nn.Module,
+        settings: TrainingSettings,
+        device: Device,
+        scaler: torch.amp.GradScaler,
+        processes: Processes = ALONE,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """step_loss: a StepLoss, or what `processes.share` made of it. say: told where memory ran out."""
+        self.micro_tokens = device.micro_tokens
+        """Inputs of the largest micro-batch. Results depend on it by the rounding of sums."""
+        self._step_loss, self._settings, self._device = step_loss, settings, device
+        self._scaler, self._processes, self._say = scaler, processes, say
+
+    def add(self, batch: StepBatch, seed: int) -> float:
+        """Add the gradient of a step's mean loss; returns this process's part of that loss.
+
+        seed: of the dropout. Where memory runs out, the step is begun again in smaller micro-batches, which later steps
+        have too. Raises FirstwordsError where nothing smaller is left.
+        """
+        while True:
+            try:
+                return self._add(batch, seed)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+            self._make_smaller(max(len(sequence.ids) - 1 for sequence in batch.sequences))
+
+    def _add(self, batch: StepBatch, seed: int) -> float:
+        self._step_loss.train()
+        torch.manual_seed(seed)
+        # The cards' Trainer takes the mean over all tokens, those too that are not predicted.
+        over_tokens = self._settings.loss_mean_over == "tokens"
+        divisor = max(1, batch.tokens if over_tokens else batch.targets)
+        parts = micro_batches(batch, self.micro_tokens, self._processes.rank, self._processes.size)
+        losses = []
+        for number, part in enumerate(parts, start=1):
+            with gradients_kept_back(self._step_loss, until_next=number < len(parts)):
+                losses.append(
+                    add_gradient(
+                        self._step_loss,
+                        flat(part, self._device.kind),
+                        divisor,
+                        self._device,
+                        self._scaler,
+                        z_loss=self._settings.z_loss,
+                        processes=self._processes,
+                    )
                 )
+        return float(torch.stack(losses).double().sum()) if losses else 0.0
+
+    def _make_smaller(self, longest: int) -> None:
+        """Halve the micro-batches; the longest sequence stands alone at the least."""
+        self._step_loss.zero_grad()
+        if self._processes.size > 1 or self.micro_tokens <= longest:
+            # The other processes are in the middle of the step and wait.
+            raise FirstwordsError(
+                f"memory ran out in micro-batches of {self.micro_tokens:,} tokens",
+                where="training",
+                do="set training.gradient-checkpointing or training.shard-weights to true, or take a smaller model",
+                exit_code=1,
             )
-    return float(torch.stack(losses).double().sum()) if losses else 0.0
+        if self._device.kind == "cuda":
+            torch.cuda.empty_cache()
+        before, self.micro_tokens = self.micro_tokens, max(longest, self.micro_tokens // 2)
+        self._say(
+            f"memory ran out in micro-batches of {before:,} tokens; going on with {self.micro_tokens:,}, steps are as "
+            "large as before"
+        )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On a CPU PyTorch raises no error of its own kind.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def add_gradient(
