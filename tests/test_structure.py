@@ -28,6 +28,7 @@ ORDER = [
     "pipeline",
     "launch",
     "publishing",
+    "web",
     "__init__",
     "cli",
     "__main__",
@@ -78,6 +79,7 @@ def test_training_and_evaluation_do_not_know_each_other_and_report_trains_nothin
         ("training", {"evaluation"}),
         ("evaluation", {"training"}),
         ("report", {"training", "model"}),
+        ("web", {"training", "corpus", "pipeline", "launch"}),
     ):
         for path in (SOURCE / room).rglob("*.py"):
             assert not imports_of(path) & forbidden, path

@@ -23,6 +23,7 @@ from firstwords.cli import (
     results,
     running,
     scoring,
+    serving,
     submitting,
 )
 from firstwords.cli.parsing import explain, split_settings, unknown_command
@@ -63,7 +64,7 @@ for _group, _commands in {
     _RUNS: (running.quickstart, running.run),
     _STAGES: (running.corpus, running.tokenizer, running.train, exporting.export),
     _MEASURES: (evaluating.evaluate, scoring.score, comparing.compare, submitting.submission),
-    _RESULTS: (results.runs, results.show, reporting.report, results.generate),
+    _RESULTS: (results.runs, results.show, reporting.report, results.generate, serving.serve),
 }.items():
     for _place_in_help, _command in enumerate(_commands):
         app.command(_command, group=_group, sort_key=_place_in_help)
