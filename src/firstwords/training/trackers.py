@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ LOSS_COLUMNS = (
     "dev_loss_batch_means",
     "dev_bits_per_byte",
 )
+_SHOWN_EVERY_SECONDS = 1.0
+"""How long a line may wait for others; steps can be many times shorter, and writing each by itself costs more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,14 @@ class MetricsLog:
         kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= steps_done]
         atomic_write_bytes(path, b"".join(kept))
         self._file = path.open("a", encoding="utf-8")
+        self._shown_at = -math.inf
 
     def write(self, values: Mapping[str, Any]) -> None:
-        """Add one line."""
+        """Add one line, which whoever watches the file sees within seconds."""
         self._file.write(json.dumps(values, allow_nan=False) + "\n")
+        if (now := time.monotonic()) - self._shown_at >= _SHOWN_EVERY_SECONDS:
+            self._file.flush()
+            self._shown_at = now
 
     def flush(self) -> None:
         """Put all lines on disk: called before the state is saved, so that no saved step lacks its line."""

@@ -119,7 +119,7 @@ async def next_words(request: Request, asked: NextAsked) -> dict[str, Any]:
 @router.post("/write")
 async def write(request: Request, asked: WritingAsked) -> StreamingResponse:
     """Text of a model while it is written: a JSON object a line, `text` for what is new, `ended` for why it ended."""
-    desk, text = _state(request).desk, _beginning(asked.text)
+    desk, text, closing = _state(request).desk, _beginning(asked.text), _state(request).closing
     subject = await desk.subject(asked.model)
     manner = words.Manner(asked.temperature, asked.top_p, asked.most_tokens, asked.seed)
     writer = await desk.work.do(lambda: words.Writer(subject, text, manner))
@@ -129,7 +129,7 @@ async def write(request: Request, asked: WritingAsked) -> StreamingResponse:
     async def lines() -> AsyncIterator[str]:
         new = first
         try:
-            while writer.ended is None and not await request.is_disconnected():
+            while writer.ended is None and not closing.is_set() and not await request.is_disconnected():
                 if new:
                     yield json.dumps({"text": new}) + "\n"
                 new = await desk.work.do(writer.step)
@@ -207,7 +207,11 @@ async def live(request: Request, run: Annotated[str | None, Query(max_length=300
     """What changes in the workspace, as server-sent events; with `run`, the parts of that run's page."""
     if len(_listeners) >= _MOST_LISTENERS:
         raise Refusal(503, "too many pages are open", do="close some of them")
-    board, workspace = _state(request).board, _state(request).workspace
+    state = _state(request)
+    board, workspace = state.board, state.workspace
+
+    async def gone() -> bool:
+        return state.closing.is_set() or await request.is_disconnected()
 
     def show(row: Row) -> Mapping[str, str]:
         if run is None:
@@ -220,7 +224,7 @@ async def live(request: Request, run: Annotated[str | None, Query(max_length=300
         token = object()
         _listeners.append(token)
         try:
-            async for event in events(board, show, request.is_disconnected):
+            async for event in events(board, show, gone):
                 yield event
         finally:
             _listeners.remove(token)

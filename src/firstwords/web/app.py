@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from threading import Event
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -29,24 +30,36 @@ _log = logging.getLogger("firstwords.web")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the routes share. slow: for reports and comparisons, which must not hold up the scoring."""
+    """What the routes share.
+
+    slow: for reports and comparisons, which must not hold up the scoring. closing: set when the page shall end, so that
+    answers without an end of their own come to one.
+    """
 
     workspace: Workspace
     board: Board
     desk: Desk
     shelf: Shelf
     slow: Queue
+    closing: Event
 
 
 def make_app(
-    workspace: Path, *, data: Sequence[Path] = (), bound: str = "127.0.0.1", names: Sequence[str] = ()
+    workspace: Path,
+    *,
+    data: Sequence[Path] = (),
+    bound: str = "127.0.0.1",
+    names: Sequence[str] = (),
+    closing: Event | None = None,
 ) -> Guard:
     """The page of a workspace.
 
     data: folders in which test sets are looked for. bound: the host that the page listens on. names: more names of it.
+    closing: set it to end the answers that go on and on.
     """
     place = Workspace(workspace)
-    state = State(place, Board(place), Desk(place), Shelf(data), Queue("firstwords-slow", most_waiting=16))
+    slow = Queue("firstwords-slow", most_waiting=16)
+    state = State(place, Board(place), Desk(place), Shelf(data), slow, closing or Event())
     # Nothing of FastAPI's own pages: their scripts come from elsewhere.
     app = FastAPI(title="firstwords", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan)
     app.state.page = state

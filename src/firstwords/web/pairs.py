@@ -23,12 +23,17 @@ By = Literal["word", "token"]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A word or token with its place in the sentence. bits: None where the model cannot read it."""
+    """A word or token with its place in the sentence.
+
+    bits: None where no token is its own. read: whether the tokenizer has a token for any of its characters; of a word
+    that it has none for, the model saw at most the space before it.
+    """
 
     text: str
     start: int
     end: int
     bits: float | None
+    read: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,9 @@ def _scored(one: ScoredText, by: By) -> Scored:
     if by == "token":
         pieces = token_pieces(one)
     else:
-        # A word without a token of its own was not read: its characters are not in the tokenizer.
-        pieces = [Piece(u.text, u.start, u.end, u.bits if u.tokens else None) for u in one.words()]
+        seen = [(unit.start, unit.end) for unit in one.tokens()]
+        pieces = [
+            Piece(word.text, word.start, word.end, word.bits, any(s < word.end and e > word.start for s, e in seen))
+            for word in one.words()
+        ]
     return Scored(text, math.fsum(known.tolist()), len(one.text.ids), tuple(pieces))

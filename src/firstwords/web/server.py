@@ -7,6 +7,8 @@ import platform
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
+from types import FrameType
 
 import uvicorn
 
@@ -67,7 +69,8 @@ def serve(
     workspace: Path, listening: socket.socket, *, host: str, data: Sequence[Path] = (), ready: Callable[[], None]
 ) -> None:
     """Answer until the process is told to stop. ready: called when the page answers."""
-    app = make_app(workspace, data=data, bound=host, names=(platform.node(),))
+    closing = Event()
+    app = make_app(workspace, data=data, bound=host, names=(platform.node(),), closing=closing)
     config = uvicorn.Config(
         app,
         http="h11",
@@ -78,16 +81,20 @@ def serve(
         server_header=False,
         limit_concurrency=_MOST_AT_ONCE,
         timeout_keep_alive=5,
-        # Open pages listen for events for as long as they are open.
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=5,
     )
-    _Server(config, ready).run(sockets=[listening])
+    _Server(config, ready, closing).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], closing: Event) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._closing = ready, closing
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Open pages listen for events for as long as they are open: they must be told to stop.
+        self._closing.set()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -44,11 +44,13 @@ const cell = (result, which, place, differs, pick) => {
   if (place === null) return make("span", { class: "piece none", "aria-label": `${name}: nothing` }, make("span", { class: "text" }, "·"), make("span", { class: "bits" }, "\u00a0"));
   const piece = result.sentences[which].pieces[place];
   const text = piece.text.trim() === "" ? "␣" : piece.text.replaceAll("\n", "↵").trim();
-  const element = make("span", { class: `piece s${shade(piece.bits)}${differs ? " differs" : ""}`, title: `change “${piece.text.trim()}” in ${name}` },
+  const element = make("span", { class: `piece s${shade(piece.bits)}${differs ? " differs" : ""}${piece.read ? "" : " unread"}`,
+    title: piece.read ? `change “${piece.text.trim()}” in ${name}` : "the model's tokenizer has no token for this word" },
     make("span", { class: "unseen" }, `${name}: `),
     make("span", { class: "text" }, text),
     make("span", { class: "bits" }, shown(piece.bits)),
-    make("span", { class: "unseen" }, piece.bits === null ? " not known to the model;" : " bits;"));
+    make("span", { class: "unseen" }, piece.bits === null ? " no bits;" : " bits;"),
+    ...(piece.read ? [] : [make("span", { class: "says" }, "not read")]));
   element.addEventListener("click", () => pick(which, piece));
   return element;
 };
