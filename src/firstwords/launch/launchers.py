@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from firstwords.training.loop import TrainingResult
 
 
+_TAKEN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
 class Torchrun:
     """Trains in several processes of this machine, which torchrun's agent starts and watches."""
 
@@ -54,6 +57,8 @@ class Torchrun:
             monitor_interval=0.2,
         )
         before = _last_state(folder)
+        # The agent takes the signals over and does not give them back.
+        handlers = {number: signal.getsignal(number) for number in _TAKEN_SIGNALS}
         try:
             elastic_launch(config, sys.executable)("-m", "firstwords.launch.worker", str(run.path))
         except SignalException as stop:
@@ -62,6 +67,8 @@ class Torchrun:
             raise self._told(run, failure, before, Interrupted) from None
         finally:
             del os.environ[LAUNCHED]
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         return TrainingResult(**read_json(folder / RESULT))
 
     def _check_devices(self, recipe: Recipe) -> None:
