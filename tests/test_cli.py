@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -252,8 +253,13 @@ def test_runs_lists_how_far_each_is(
     capsys: pytest.CaptureFixture[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FIRSTWORDS_WORKSPACE", str(workspace))
-    assert answer(capsys, "runs") == "tiny  done: corpus, tokenizer, tokens, training\n"
-    assert json.loads(answer(capsys, "runs", "--json"))[0]["name"] == "tiny"
+    head, line = answer(capsys, "runs").splitlines()
+    (found,) = json.loads(answer(capsys, "runs", "--json"))
+    assert head.split() == ["run", "parameters", "words", "seen", "dev", "loss", "accuracy", "state"]
+    assert line.split()[:5] == ["tiny", f"{found['parameters']:,}", f"{found['words_seen']:,}", line.split()[3], "-"]
+    assert float(line.split()[3]) == pytest.approx(found["best_dev_loss"], abs=0.001)
+    assert line.endswith(found["state"])
+    assert (found["name"], found["state"]) == ("tiny", "done: corpus, tokenizer, tokens, training")
     assert "no runs in" in answer(capsys, "runs", "--workspace", "nowhere")
 
 
@@ -401,3 +407,20 @@ def test_the_moving_display_fits_80_columns_and_keeps_finished_stages(monkeypatc
     assert "left" in text
     assert "evaluation  done     blimp.firstwords 57.2%" in text
     assert "\x1b[3" not in text  # NO_COLOR: no colors
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_what_is_left_is_told_on_any_screen(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = Terminal()
+    display = Screen(out)
+    with display.bars:
+        display.dev(1, DevLoss(5.5, 5.3, 2.25))
+        display.step(StepMetrics(10_000, 1.0, 100, 1e-3, 5.0, 1.0, 400_000, 1.0), 20_000)
+        display.bars.refresh()
+    lines = [re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", line).strip("\r") for line in out.getvalue().splitlines()]
+    assert any(line.rstrip().endswith("2 h 47 min left") for line in lines)
+    assert any("400,000 tokens/s" in line for line in lines) == (columns >= 80)
+    assert "…" not in out.getvalue()

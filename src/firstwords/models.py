@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from firstwords.run_folder import RunFolder, runs_in
 if TYPE_CHECKING:
     from firstwords.evaluation.subject import Subject
     from firstwords.model.llama import Llama
+    from firstwords.report.page_pairs import SurprisalOf, TokenBits
     from firstwords.tokens.tokenizer import Vocabulary
 
 EVALUATED = "evaluated"
@@ -118,6 +119,39 @@ def open_run(run: RunFolder, checkpoint: str | None = None, *, device: str = "au
 
     model, vocabulary = load_model(run, checkpoint, device=device)
     return OwnModel(run.name, model, vocabulary, {"run": run.name, "checkpoint": checkpoint or selected(run)})
+
+
+def surprisals_of(run: RunFolder) -> SurprisalOf | None:
+    """Asks the selected model for surprisals, which is loaded when it is first asked; None where none was trained."""
+    if run.mark("training") is None:
+        return None
+    subject = None
+
+    def surprisals(texts: Sequence[str]) -> list[list[TokenBits]]:
+        from firstwords.evaluation.surprisal import Manner, score_texts
+
+        nonlocal subject
+        subject = subject or open_run(run)
+        return [
+            _pieces(scored.text.text, [(unit.end, unit.bits) for unit in scored.tokens()])
+            for scored in score_texts(subject, texts, Manner.of(subject))
+        ]
+
+    return surprisals
+
+
+def _pieces(text: str, tokens: Sequence[tuple[int, float | None]]) -> list[TokenBits]:
+    """The text cut after each token; tokens of one character are one piece, with the sum of their surprisals."""
+    found: list[TokenBits] = []
+    start, waiting = 0, list[float | None]()
+    for number, (after, bits) in enumerate(tokens, start=1):
+        waiting.append(bits)
+        end = len(text) if number == len(tokens) else after
+        if end > start:
+            known = [one for one in waiting if one is not None]
+            found.append((text[start:end], sum(known) if known else None))
+            start, waiting = end, []
+    return found
 
 
 def load_model(run: RunFolder, checkpoint: str | None = None, *, device: str = "auto") -> tuple[Llama, Vocabulary]:

@@ -1,8 +1,8 @@
 """The stages in their order: the only file that knows them all.
 
-corpus -> tokenizer -> tokens -> training -> evaluation -> export. A stage is done when its mark holds the fingerprint
-of its settings and of what it reads; then it is not made again. A stage that another run of the workspace has made
-from the same settings is taken over.
+corpus -> tokenizer -> tokens -> training -> evaluation -> export, and the report after them. A stage is done when its
+mark holds the fingerprint of its settings and of what it reads; then it is not made again. A stage that another run of
+the workspace has made from the same settings is taken over.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from firstwords.identity import (
     identity_settings,
     stage_fingerprints,
 )
-from firstwords.models import checkpoint_identity, load_model, open_run
+from firstwords.models import checkpoint_identity, load_model, open_run, surprisals_of
 from firstwords.recipe import Recipe
 from firstwords.reporter import Reporter, Silent
 from firstwords.run_folder import (
@@ -36,6 +36,8 @@ from firstwords.run_folder import (
     atomic_write_json,
     atomic_write_text,
     claim_run,
+    find_run,
+    fingerprint_of,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ class Trainer(Protocol):
         ...
 
 
+REPORT = "report"
+"""What may come after the last stage: the page of all that the run knows. It is no stage, for nothing rests on it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A recipe being carried out in its run folder."""
@@ -63,6 +69,8 @@ class Job:
     reporter: Reporter
     tests: TestSets
     train: Trainer | None = None
+    sibling: RunFolder | None = None
+    """The run with which the card compares this one."""
 
     @property
     def asked(self) -> list[Asked]:
@@ -87,25 +95,31 @@ def run(
 ) -> RunFolder:
     """Carry out every stage of a recipe that is not done, up to `until`, and return the run's folder.
 
+    until: a stage, or "report" for all of them and the page of the run after them.
     data: folders in which sources and test sets are looked for before they are downloaded. train: who trains, such as
     `launch.launchers.Torchrun`; `training.loop.train` in this process where not given.
     Raises FirstwordsError for what a user can mend, and training.loop.Interrupted after Ctrl-C; the same call goes on.
     """
     reporter = reporter or Silent()
-    if until not in STAGES:
+    known = (*STAGES, REPORT)
+    if until not in known:
         raise FirstwordsError(
-            f"there is no stage '{until}'", where="until", do=did_you_mean(until, STAGES) or ", ".join(STAGES)
+            f"there is no stage '{until}'", where="until", do=did_you_mean(until, known) or ", ".join(known)
         )
+    wanted = STAGES[: known.index(until) + 1]
     job = replace(_prepare(recipe, workspace, name, data, offline, reporter), train=train)
+    if "export" in wanted:
+        job = _with_sibling(job)
     with job.run.locked():
         _write_recipe(job)
-        wanted = STAGES[: STAGES.index(until) + 1]
         if "evaluation" in wanted and not job.is_done("evaluation"):
             _read_tests(job)
         for stage in wanted:
             if stage == "training" and "evaluation" in wanted and not job.is_done(stage):
                 _check_lengths(job)
             _carry_out(job, stage)
+        if until == REPORT:
+            _report(job)
     return job.run
 
 
@@ -138,6 +152,25 @@ def _prepare(
     recorded = checksums if checksums is not None else run.facts()["inputs"]
     tests = TestSets(Lookup(data, cache, recipe.seed, offline, reporter.say))
     return Job(recipe, run, inputs, stage_fingerprints(recipe, recorded), reporter, tests)
+
+
+def _with_sibling(job: Job) -> Job:
+    """The job with the run that its card is to be compared with; another result of that one makes another card."""
+    name = job.recipe.export.compare_with
+    if name is None:
+        return job
+    sibling, where = find_run(name, job.run.path.parent), "export.compare-with"
+    if sibling.path.resolve() == job.run.path.resolve():
+        raise FirstwordsError("a run cannot be compared with itself", where=where, do="name another run")
+    mark = sibling.mark("evaluation")
+    if mark is None:
+        raise FirstwordsError(
+            f"the run '{name}' has no results yet that the card could compare this one with",
+            where=where,
+            do=f"finish it with `firstwords run {name}`, or name another run",
+        )
+    export = fingerprint_of(job.fingerprints["export"], sibling.name, mark.fingerprint)
+    return replace(job, sibling=sibling, fingerprints={**job.fingerprints, "export": export})
 
 
 def _write_recipe(job: Job) -> None:
@@ -298,8 +331,30 @@ def _export(job: Job) -> tuple[dict[str, Any], str]:
     with atomic_folder(job.run.stage("export")) as new:
         save_folder(model, vocabulary, job.run.stage("tokenizer"), new)
         shutil.copyfile(job.run.stage("training") / "losses.csv", new / "losses.csv")
-        write_card(job.run, samples, new / "README.md")
+        write_card(job.run, samples, new / "README.md", job.sibling)
     return {"samples": samples}, str(job.run.stage("export"))
+
+
+def _report(job: Job) -> None:
+    """Write report.html where the run has gone on since; without the packages that draw, the run is done too."""
+    from firstwords.report.page import write_report
+
+    path, started = job.run.path / "report.html", time.monotonic()
+    marks = (job.run.path / "done").glob("*.json")
+    if path.is_file() and all(mark.stat().st_mtime <= path.stat().st_mtime for mark in marks):
+        job.reporter.stage(REPORT, "kept", "")
+        return
+    job.reporter.stage(REPORT, "running", "")
+    try:
+        written = write_report(job.run, surprisals_of(job.run))
+    except OSError as error:
+        raise _file_problem(error, REPORT) from error
+    except FirstwordsError as error:
+        job.reporter.stage(REPORT, "left out", f"{error.what}: {error.do}")
+        return
+    for problem in written.problems:
+        job.reporter.say(f"warning: {problem}")
+    job.reporter.stage(REPORT, "done", f"{path}, {time.monotonic() - started:.1f} s")
 
 
 def _vocabulary(job: Job) -> Any:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class Reporter(Protocol):
     """Who is told what happens, to show it. All methods may do nothing."""
 
-    def stage(self, name: str, state: Literal["running", "done", "kept", "taken over"], note: str) -> None:
-        """A stage begins, ends, need not be made again, or came from another run."""
+    def stage(self, name: str, state: Literal["running", "done", "kept", "taken over", "left out"], note: str) -> None:
+        """A stage begins, ends, need not be made again, came from another run, or cannot be made here."""
 
     def say(self, text: str) -> None:
         """A remark for the user, such as the license of a download or a warning."""

@@ -308,3 +308,5 @@ class ExportSettings(Settings):
     """License of the weights, as a Hugging Face identifier."""
     prompts: tuple[str, ...] = ("The researchers conducted an experiment to",)
     """Beginnings for the samples on the model card."""
+    compare_with: str | None = None
+    """Another run of the workspace with which the model card compares this one, as in `model-a`."""

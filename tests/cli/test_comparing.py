@@ -67,7 +67,8 @@ def test_a_line_for_each_phenomenon_and_overall(workspace: Path, capsys: pytest.
 
 def test_all_paradigms_or_fields(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "model-a", "other", workspace, by="paradigm")
-    assert [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in UIDS] == UIDS
+    # The table, then the drawing.
+    assert [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in UIDS] == UIDS * 2
     assert any(
         line.split()[-5:] == ["interval", "only", "A", "only", "B"]
         for line in (x.removesuffix("p").rstrip() for x in lines)

@@ -118,6 +118,14 @@ def test_a_stopped_run_is_finished_by_its_own_recipe(there: Path, capsys: pytest
     assert main(["export", "other", "--to", "out/other"]) == 0
     assert json.loads((there / "out" / "other" / "config.json").read_text())["hidden_size"] == 24
     assert sorted(path.name for path in (there / "runs").iterdir()) == ["other", "tiny"]
+    # What its folder says of it makes it no other run: the card is made anew, and nothing else.
+    capsys.readouterr()
+    assert main(["export", "other", "--export.compare-with", "tiny", "--to", "out/compared"]) == 0
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["kept"] * 5 + ["running", "done"]
+    card = (there / "out" / "compared" / "README.md").read_text()
+    assert "## Compared with tiny" in card
+    assert "no test set and protocol in common" in card
+    assert sorted(path.name for path in (there / "runs").iterdir()) == ["other", "tiny"]
 
 
 def test_settings_ask_for_another_run(there: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import csv
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,14 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from firstwords import pipeline
 from firstwords.cli import reporting
 from firstwords.errors import FirstwordsError
+from firstwords.models import surprisals_of
 from firstwords.recipe import Recipe, bundled_names
 from firstwords.report.page import write_report
 from firstwords.report.page_pairs import ScoredPair, hardest, most_surprising
 from firstwords.report.page_parts import Cell, table
 from firstwords.report.page_recipe import recipe_blocks
 from firstwords.report.page_training import energy_watt_hours
+from firstwords.reporter import Silent
 from firstwords.run_folder import RunFolder
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -269,7 +273,7 @@ def test_the_command_writes_the_page_with_the_models_own_surprisals(
 
 
 def test_surprisals_of_the_page_add_up_to_the_scores_of_the_result(run: RunFolder) -> None:
-    surprisal_of = reporting._surprisal_of(run)
+    surprisal_of = surprisals_of(run)
     assert surprisal_of is not None
     pairs = _pairs(run)[:5]
     found = surprisal_of([pair.good or "" for pair in pairs])
@@ -351,3 +355,42 @@ def test_every_bundled_recipe_can_be_told(name: str) -> None:
     for text in topics.values():
         assert text.endswith(".")
         assert "  " not in text
+
+
+class Told(Silent):
+    """Notes what became of each stage."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, tuple[str, str]] = {}
+
+    def stage(self, name: str, state: str, note: str) -> None:
+        self.states[name] = (state, note)
+
+
+def whole_run(run: RunFolder) -> dict[str, tuple[str, str]]:
+    """Ask for the run with its report; what became of each stage."""
+    told = Told()
+    recipe = Recipe.load(run.path / "recipe.toml")
+    pipeline.run(recipe, workspace=run.path.parent, name=run.name, until="report", offline=True, reporter=told)
+    return told.states
+
+
+def test_a_run_ends_with_its_report_which_is_made_again_when_the_run_has_gone_on(run: RunFolder) -> None:
+    page = run.path / "report.html"
+    assert whole_run(run)["report"][0] == "done"
+    assert "Surprisals are missing" not in page_of(run).text
+    before = page.stat().st_mtime_ns
+    assert {state for state, _ in whole_run(run).values()} == {"kept"}
+    assert page.stat().st_mtime_ns == before
+    os.utime(next((run.path / "done").glob("evaluation.*.json")))
+    assert whole_run(run)["report"][0] == "done"
+
+
+def test_without_the_packages_that_draw_the_run_is_done_all_the_same(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "altair", None)
+    state, note = whole_run(run)["report"]
+    assert state == "left out"
+    assert "pip install 'firstwords[report]'" in note
+    assert not (run.path / "report.html").exists()

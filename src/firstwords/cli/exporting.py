@@ -129,17 +129,17 @@ def _checked_destination(to: str | None, *, public: bool, force: bool, dry_run: 
 
 
 def _run_named(name: str, options: RecipeOptions, settings: Mapping[str, str]) -> RunFolder | None:
-    """The run of that name, where nothing asks for another one."""
+    """The run of that name, where nothing asks for another one: what its folder says of it makes it no other."""
     from firstwords.models import find_run_folder
 
-    if settings or options.seed is not None or options.name is not None:
+    if any(not key.startswith("export.") for key in settings) or options.seed is not None or options.name is not None:
         return None
     return find_run_folder(name, options.workspace)
 
 
 def _finished(name: str, options: RecipeOptions, settings: Mapping[str, str]) -> RunFolder | None:
     """The run of that name, where it has its model's folder."""
-    run = _run_named(name, options, settings)
+    run = None if settings else _run_named(name, options, settings)
     made = run is not None and run.mark("export") is not None and (run.stage("export") / "config.json").is_file()
     return run if made else None
 

@@ -31,14 +31,34 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False)
 
 
-def print_columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), wrap: bool = False) -> None:
+def print_columns(
+    rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), wrap: bool = False, repeated: int | None = None
+) -> None:
     """Rows in aligned columns on stdout.
 
-    right: numbers of the columns that are aligned to the right. wrap: break cells so that rows fit the screen; in a
-    pipe a row always stays one line.
+    right: numbers of the columns that are aligned to the right. A table that is wider than the screen is broken; in a
+    pipe a row always stays one line. wrap: break its cells. repeated: break it into tables below one another, each of
+    which begins with so many of its first columns.
     """
-    for line in column_lines(rows, right=right, width=_screen_width() if wrap and sys.stdout.isatty() else None):
+    width = _screen_width() if sys.stdout.isatty() else None
+    if width is not None and repeated is not None:
+        tables = [column_lines(table, right=right) for table in _stacked(rows, repeated, width)]
+        print("\n\n".join("\n".join(lines) for lines in tables))
+        return
+    for line in column_lines(rows, right=right, width=width if wrap else None):
         print(line)
+
+
+def _stacked(rows: Sequence[Sequence[str]], repeated: int, width: int) -> Iterator[list[list[str]]]:
+    """The table in parts that fit the width, as far as a single column does."""
+    widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+    start = repeated
+    while start < len(widths):
+        end = start + 1
+        while end < len(widths) and sum(widths[:repeated]) + sum(widths[start : end + 1]) - 2 <= width:
+            end += 1
+        yield [[*row[:repeated], *row[start:end]] for row in rows]
+        start = end
 
 
 def column_lines(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), width: int | None = None) -> list[str]:

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def runs(*, workspace: Workspace = Path("runs"), json: Json = False) -> None:
-    """List the runs of the workspace and how far they are."""
-    from firstwords.report.summary import state_of
+    """List the runs of the workspace, what they reached and how far they are."""
+    from firstwords.report.summary import run_line, runs_table
     from firstwords.run_folder import runs_in
 
-    found = {run.name: state_of(run) for run in runs_in(workspace)}
+    found = [run_line(run) for run in runs_in(workspace)]
     if json:
-        print_json([{"name": name, "state": state} for name, state in found.items()])
+        print_json([asdict(run) for run in found])
     elif found:
-        print_columns(list(found.items()), wrap=True)
+        print_columns(runs_table(found), right=(1, 2, 3), wrap=True)
     else:
         print(f"no runs in {workspace} yet: `firstwords run RECIPE` makes one")
 
@@ -114,7 +114,7 @@ def print_summaries(summaries: Sequence[RunSummary]) -> None:
     """The table of facts and one table for each suite and protocol."""
     from firstwords.report.summary import LOSS_LEGEND, facts_table
 
-    print_columns(facts_table(summaries), wrap=len(summaries) == 1)
+    print_columns(facts_table(summaries), wrap=True)
     if any(summary.dev_losses for summary in summaries):
         print(LOSS_LEGEND)
     print_accuracies(summaries)
@@ -126,7 +126,7 @@ def print_accuracies(models: Sequence[HasResults]) -> None:
 
     for name, table in accuracy_tables(models).items():
         print(f"\n{name}: accuracy in %, with 95% intervals")
-        print_columns(table, right=range(1, len(table[0])))
+        print_columns(table, right=range(1, len(table[0])), repeated=2)
         for line in comparison_lines(models, name):
             print(line)
     if table := measure_table(models):

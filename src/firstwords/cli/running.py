@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
@@ -68,11 +69,12 @@ def run(
     options: RecipeOptions = NO_OPTIONS,
     settings: RecipeSettings,
 ) -> None:
-    """Carry out every stage of a recipe that is not done yet: text, tokenizer, training, evaluation, export.
+    """Carry out every stage of a recipe that is not done yet: text, tokenizer, training, evaluation, export, and its
+    report.
 
     Ctrl-C stops it; the same command goes on where it stopped.
     """
-    _run_until("export", recipe, options, settings, launch)
+    _run_until("report", recipe, options, settings, launch)
 
 
 def corpus(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings) -> None:
@@ -81,8 +83,8 @@ def corpus(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, settin
 
 
 def tokenizer(recipe: RecipeName, /, *, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings) -> None:
-    """Learn the tokenizer, and what it reads."""
-    _run_until("tokenizer", recipe, options, settings)
+    """Learn the tokenizer and encode the text with it, after the text has been mixed."""
+    _run_until("tokens", recipe, options, settings)
 
 
 def train(
@@ -99,7 +101,7 @@ def train(
 
 def quickstart(*, options: RecipeOptions = NO_OPTIONS, settings: RecipeSettings) -> None:
     """The whole job in a few minutes, on the built-in artificial text: no download."""
-    _run_until("export", "quickstart", options, settings)
+    _run_until("report", "quickstart", options, settings)
 
 
 def carry_out(
@@ -133,7 +135,8 @@ def _run_until(
     if options.json:
         print_json(asdict(summary))
         return
-    if stage == "export":
+    page = Path(summary.path) / "report.html"
+    if stage == "report":
         print_accuracies([summary])
         print()
     print_columns(
@@ -141,6 +144,7 @@ def _run_until(
             ("run", summary.path),
             *([("model", summary.model)] if summary.model else []),
             *([("card", str(card))] if (card := model_card(summary)) else []),
+            *([("report", str(page))] if stage == "report" and page.is_file() else []),
             ("more", f"firstwords show {summary.name}"),
         ]
     )

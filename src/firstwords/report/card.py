@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
+from firstwords.report.card_sibling import sibling_section
 from firstwords.report.results import UNTRAINED
 from firstwords.report.terminal import duration
 from firstwords.run_folder import RunFolder, atomic_write_text, read_json
@@ -40,6 +41,8 @@ class _Result:
     protocol: str
     values: dict[str, Any]
     untrained: dict[str, Any] | None
+    floors: dict[str, dict[str, Any]]
+    """What needs no grammar, by name."""
 
     @property
     def title(self) -> str:
@@ -47,17 +50,18 @@ class _Result:
         return _TITLES.get(self.suite, self.suite)
 
 
-def write_card(run: RunFolder, samples: Mapping[str, str], path: Path) -> None:
+def write_card(run: RunFolder, samples: Mapping[str, str], path: Path, sibling: RunFolder | None = None) -> None:
     """Write the model card of a trained run to `path`.
 
-    samples: for each prompt of the recipe what the model made of it, the prompt first.
+    samples: for each prompt of the recipe what the model made of it, the prompt first. sibling: a run with results that
+    it is to be compared with.
     Raises FirstwordsError where the run is not trained and evaluated.
     """
     for stage in ("corpus", "tokenizer", "tokens", "training", "evaluation"):
         _facts(run, stage)
     recipe = Recipe.load(run.path / "recipe.toml")
     results = _results(run)
-    text = f"---\n{_metadata(run, recipe, results)}\n---\n\n{_body(run, recipe, results, samples)}"
+    text = f"---\n{_metadata(run, recipe, results)}\n---\n\n{_body(run, recipe, results, samples, sibling)}"
     atomic_write_text(path, text)
 
 
@@ -101,7 +105,13 @@ def _eval_result(result: _Result) -> EvalResult:
     )
 
 
-def _body(run: RunFolder, recipe: Recipe, results: Sequence[_Result], samples: Mapping[str, str]) -> str:
+def _body(
+    run: RunFolder,
+    recipe: Recipe,
+    results: Sequence[_Result],
+    samples: Mapping[str, str],
+    sibling: RunFolder | None,
+) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     values = recipe.to_values()
@@ -129,12 +139,17 @@ def _body(run: RunFolder, recipe: Recipe, results: Sequence[_Result], samples: M
         vocabulary=tokenizer["vocabulary"] + len(tokenizer["special_tokens"]),
         tokens=_facts(run, "tokens"),
         training=training,
+        optimizer=_optimizer(values["training"]),
+        schedule=_schedule(values["training"]),
+        kept=_KEPT[values["training"]["select"]],
         versions=environment["versions"],
         machine=_machine(training["device"], environment),
         losses=_thinned(losses),
         best=min(losses, key=lambda line: line["dev_loss"]),
         results=[_result_view(result) for result in results],
         tasks=_tasks(run),
+        sibling=sibling.name if sibling else None,
+        sibling_section=sibling_section(run, sibling) if sibling else "",
         limitations=_limitations(values, tokenizer, results),
         prompt=next(iter(samples), "The researchers conducted an experiment to"),
         samples=[text.replace("```", "'''") for text in samples.values()],
@@ -172,7 +187,9 @@ def _results(run: RunFolder) -> list[_Result]:
         if name.startswith(UNTRAINED) or "metric" in values:
             continue
         untrained = run.result(UNTRAINED + name) if UNTRAINED + name in names else None
-        found.append(_Result(values["suite"], values["protocol"], values, untrained))
+        floors = run.stage("evaluation") / f"{name}.floors.json"
+        beside = read_json(floors)["floors"] if floors.is_file() else {}
+        found.append(_Result(values["suite"], values["protocol"], values, untrained, beside))
     return found
 
 
@@ -242,6 +259,31 @@ def _source(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_KEPT = {
+    "last": "after the last step",
+    "best": "with the lowest dev loss",
+    "ema": "the moving average of the weights",
+}
+
+
+def _optimizer(training: Mapping[str, Any]) -> str:
+    adamw = f"AdamW, betas {training['beta1']:g} and {training['beta2']:g}, eps {training['eps']:g}"
+    decay = f"weight decay {training['weight-decay']:g}"
+    if training["optimizer"] != "muon":
+        return f"{adamw}, {decay}"
+    rate = f"learning rate {training.get('muon-lr', training['peak-lr']):g}, momentum {training['muon-momentum']:g}"
+    return f"Muon for the blocks' matrices ({rate}), {adamw} for the rest, {decay}"
+
+
+def _schedule(training: Mapping[str, Any]) -> str:
+    peak, end = training["peak-lr"], training["peak-lr"] * training["final-lr-share"]
+    rise = f"{peak:g}, warm-up {training['warmup-steps']:,} steps"
+    if training["schedule"] != "warmup-stable-decay":
+        return f"{rise}, then {training['schedule']} to {end:g}"
+    fall = f"falling ({training['decay-shape']}) to {end:g} in the last {100 * training['decay-share']:g}% of the steps"
+    return f"{rise}, then constant, {fall}"
+
+
 def _machine(device: str, environment: Mapping[str, Any]) -> str:
     if device == "cuda":
         return f"one {environment['cuda']}"
@@ -274,6 +316,7 @@ def _result_view(result: _Result) -> dict[str, Any]:
         "below": below,
         "at_chance": len(paradigms) - above - below,
         "untrained": result.untrained,
+        "floors": [(name, one["overall"]) for name, one in result.floors.items() if name != "random"],
     }
 
 

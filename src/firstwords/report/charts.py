@@ -287,6 +287,12 @@ def _vl_convert() -> Any:
     return vl_convert
 
 
+def check_installed() -> None:
+    """Raises FirstwordsError where a package that draws is not installed."""
+    altair_module()
+    _vl_convert()
+
+
 def draw_svg(spec: Spec) -> str:
     """The chart as SVG. No address is ever read, whatever a spec names."""
     svg: str = _vl_convert().vegalite_to_svg(spec, vl_version=_VEGA_LITE, allowed_base_urls=[])

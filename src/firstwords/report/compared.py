@@ -84,35 +84,8 @@ class Compared:
 
     def facts(self) -> dict[str, dict[str, list[str]]]:
         """By topic and label a cell a model: architecture, data, training, cost, losses, accuracies."""
-        runs = [seed.run for model in self.models for seed in model.seeds if seed.run is not None]
-        found: dict[str, dict[str, list[str]]] = {}
-        for topic, facts in fact_groups(runs).items():
-            for label, cells in facts.items():
-                # Of several seeds their seeds are worth naming.
-                if topic not in _NOT_COMPARED or label == "seed":
-                    by_run = dict(zip(map(id, runs), cells, strict=True))
-                    title = "architecture" if label == "seed" else topic
-                    found.setdefault(title, {})[label] = [_cell(model, label, by_run) for model in self.models]
-        found["accuracy, 95% interval"] = self._accuracies()
-        return found
-
-    def _accuracies(self) -> dict[str, list[str]]:
-        """All results that any of the models has, and its other tasks."""
-        found: dict[str, list[str]] = {}
-        read = [[_accuracies_of(seed) for seed in model.seeds] for model in self.models]
-        for name in dict.fromkeys(name for seeds in read for seed in seeds for name in seed):
-            pairs = next(seed[name][1] for seeds in read for seed in seeds if name in seed)
-            cells = [_joined([accuracy(seed[name][0]) for seed in seeds if name in seed]) for seeds in read]
-            if name == self.result:
-                cells = [accuracy(model.overall) for model in self.models]
-            found[f"{name} ({pairs:,} pairs)"] = cells
-        measures = [[seed.run.measures if seed.run else {} for seed in model.seeds] for model in self.models]
-        for name in dict.fromkeys(name for seeds in measures for seed in seeds for name in seed):
-            metric = next(seed[name].metric for seeds in measures for seed in seeds if name in seed)
-            found[f"{name} ({metric})"] = [
-                _joined([f"{seed[name].value:.3f}" for seed in seeds if name in seed]) for seeds in measures
-            ]
-        return found
+        own = {self.result: [accuracy(model.overall) for model in self.models]}
+        return side_by_side([model.seeds for model in self.models], own)
 
     def to_json(self) -> dict[str, Any]:
         """The comparison of the first two with the models' facts; those of further models under `others`."""
@@ -168,6 +141,75 @@ def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
 
 def _with_p(rows: Sequence[Row], p: Iterator[float]) -> Any:
     return tuple(replace(row, p_holm=next(p)) for row in rows)
+
+
+# ---- side by side ----
+
+
+def side_by_side(
+    sides: Sequence[Sequence[Seed]], known: Mapping[str, list[str]] | None = None
+) -> dict[str, dict[str, list[str]]]:
+    """The cards' comparison table: by topic and label a cell a side, a dash where a side has nothing to say.
+
+    sides: of each model its seeds. known: by result the accuracies that stand there instead of those of each seed.
+    """
+    runs = [seed.run for side in sides for seed in side if seed.run is not None]
+    found: dict[str, dict[str, list[str]]] = {}
+    for topic, facts in fact_groups(runs).items():
+        for label, cells in facts.items():
+            if topic not in _NOT_COMPARED or label == "seed":
+                by_run = dict(zip(map(id, runs), cells, strict=True))
+                title = "architecture" if label == "seed" else topic
+                found.setdefault(title, {})[label] = [_cell(side, label, by_run) for side in sides]
+    found["accuracy, 95% interval"] = _accuracies(sides, known or {})
+    return found
+
+
+def _cell(side: Sequence[Seed], label: str, by_run: Mapping[int, str]) -> str:
+    """What a model's seeds say of a fact, each answer once; of a model that no run made what its results know."""
+    cells = [by_run[id(seed.run)] for seed in side if seed.run is not None]
+    if not cells:
+        facts = _facts_of(side[0])
+        known = facts.get(label, facts.get("class") if label == "architecture" else None)
+        return "-" if known is None else f"{known:,}" if isinstance(known, int) else str(known)
+    return _joined(cells)
+
+
+def _accuracies(sides: Sequence[Sequence[Seed]], known: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """All results on minimal pairs that any of the models has, and their other tasks."""
+    found: dict[str, list[str]] = {}
+    read = [[_accuracies_of(seed) for seed in side] for side in sides]
+    for name in dict.fromkeys(name for side in read for seed in side for name in seed):
+        pairs = next(seed[name][1] for side in read for seed in side if name in seed)
+        cells = [_joined([accuracy(seed[name][0]) for seed in side if name in seed]) for side in read]
+        found[f"{name} ({pairs:,} pairs)"] = known.get(name, cells)
+    measures = [[seed.run.measures if seed.run else {} for seed in side] for side in sides]
+    for name in dict.fromkeys(name for side in measures for seed in side for name in seed):
+        metric = next(seed[name].metric for side in measures for seed in side if name in seed)
+        found[f"{name} ({metric})"] = [
+            _joined([f"{seed[name].value:.3f}" for seed in side if name in seed]) for side in measures
+        ]
+    return found
+
+
+def _joined(cells: Sequence[str]) -> str:
+    return "; ".join(dict.fromkeys(cell for cell in cells if cell != "-")) or "-"
+
+
+def _facts_of(seed: Seed) -> dict[str, Any]:
+    """What a result says of the model that it is of."""
+    for path in seed.results.values():
+        return cast(dict[str, Any], read_json(path).get("model", {}))
+    return {}
+
+
+def _accuracies_of(seed: Seed) -> dict[str, tuple[Interval, int]]:
+    """Overall accuracies and pair counts by `<suite>.<protocol>`."""
+    found = {}
+    for key, path in seed.results.items():
+        overall = read_json(path)["overall"]
+        found[".".join(key)] = (Interval(overall["accuracy"], overall["low"], overall["high"]), overall["pairs"])
+    return found
 
 
 # ---- what the forms share ----
@@ -235,33 +277,3 @@ def legend(found: Compared, by: By) -> list[str]:
 def notes(found: Compared) -> list[str]:
     """The notes of all comparisons, each once."""
     return list(dict.fromkeys(note for one in found.comparisons for note in one.notes))
-
-
-def _cell(model: Model, label: str, by_run: Mapping[int, str]) -> str:
-    """What a model's seeds say of a fact, each answer once; of a model that no run made what its results know."""
-    cells = [by_run[id(seed.run)] for seed in model.seeds if seed.run is not None]
-    if not cells:
-        facts = _facts_of(model.seeds[0])
-        known = facts.get(label, facts.get("class") if label == "architecture" else None)
-        return "-" if known is None else f"{known:,}" if isinstance(known, int) else str(known)
-    return _joined(cells)
-
-
-def _joined(cells: Sequence[str]) -> str:
-    return "; ".join(dict.fromkeys(cell for cell in cells if cell != "-")) or "-"
-
-
-def _facts_of(seed: Seed) -> dict[str, Any]:
-    """What a result says of the model that it is of."""
-    for path in seed.results.values():
-        return cast(dict[str, Any], read_json(path).get("model", {}))
-    return {}
-
-
-def _accuracies_of(seed: Seed) -> dict[str, tuple[Interval, int]]:
-    """Overall accuracies and pair counts by `<suite>.<protocol>`."""
-    found = {}
-    for key, path in seed.results.items():
-        overall = read_json(path)["overall"]
-        found[".".join(key)] = (Interval(overall["accuracy"], overall["low"], overall["high"]), overall["pairs"])
-    return found

@@ -46,23 +46,20 @@ def markdown(found: Compared, by: By = "phenomenon", charts: Sequence[tuple[str,
             lines += [f"### {text(one.b.label)} and {text(one.a.label)}", ""]
         lines += [*differences(one, by), ""]
     lines += [f"{text(told)}\n" for told in legend(found, by)]
-    lines += ["## Side by side", "", *facts(found), ""]
+    lines += ["## Side by side", "", *facts([model.label for model in found.models], found.facts()), ""]
+    lines += [f"{text(model.label)}: {told}.\n" for model in found.models if (told := seeds_told(model.overall))]
     lines += ["## How it was measured", "", text(found.first.statement), ""]
     lines += [f"- {text(note)}" for note in notes(found)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def facts(found: Compared) -> list[str]:
+def facts(names: Sequence[str], groups: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
     """The cards' comparison table: topics, facts, a column a model."""
     rows = []
-    groups: Mapping[str, Mapping[str, list[str]]] = found.facts()
     for topic, facts_of in groups.items():
-        rows.append([f"**{text(topic)}**", *("" for _ in found.models)])
+        rows.append([f"**{text(topic)}**", *("" for _ in names)])
         rows += [[text(label), *map(text, cells)] for label, cells in facts_of.items()]
-    told = [seeds_told(model.overall) for model in found.models]
-    if any(told):
-        rows.append(["seeds", *(one or "one" for one in told)])
-    lines = _table(["", *(text(model.label) for model in found.models)], rows)
+    lines = _table(["", *map(text, names)], rows)
     return [*lines, "", text(LOSS_LEGEND)] if "losses" in groups else lines
 
 

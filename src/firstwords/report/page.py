@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
 from firstwords.report.chart_parts import Chart
-from firstwords.report.charts import draw_files, draw_svg, inline_svg
+from firstwords.report.charts import check_installed, draw_files, draw_svg, inline_svg
 from firstwords.report.page_pairs import SurprisalOf, TokenBits
 from firstwords.report.page_parts import Block, Part, part
 from firstwords.report.page_recipe import recipe_blocks
@@ -92,6 +92,8 @@ def write_report(run: RunFolder, surprisal_of: SurprisalOf | None = None) -> Rep
     a run has not made, or what cannot be read, leaves its part with a sentence that says so.
     Raises FirstwordsError where the packages that draw charts are not installed.
     """
+    # Otherwise each part would say of its charts that it cannot be read.
+    check_installed()
     problems: list[str] = []
     parts = gather(run, surprisal_of, problems)
     charts = write_charts(charts_of(parts), run.path / "charts")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from firstwords.identity import STAGES
-from firstwords.report.results import Evaluation, Measured, read_results
+from firstwords.report.results import UNTRAINED, Evaluation, Measured, read_results
 from firstwords.report.terminal import duration
 from firstwords.run_folder import RunFolder
 
@@ -50,6 +50,48 @@ class RunSummary:
     """Results of tasks that are no minimal pairs, by `<task>.<protocol>`."""
     model: str | None
     """The Hugging Face folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """A run in a list of runs; what it has not made yet is None or empty.
+
+    accuracies: shares by `<suite>.<protocol>` of its evaluation stage.
+    """
+
+    name: str
+    state: str
+    parameters: int | None
+    words_seen: int | None
+    best_dev_loss: float | None
+    accuracies: dict[str, float]
+
+
+def run_line(run: RunFolder) -> RunLine:
+    """What a list says of a run."""
+    training, evaluation = (mark.facts if mark else {} for mark in map(run.mark, ("training", "evaluation")))
+    names = [name for name in evaluation.get("overall", {}) if not name.startswith(UNTRAINED) and run.has_result(name)]
+    # Other tasks measure other things than accuracies.
+    pairs = {name: values for name in names if "suite" in (values := run.result(name))}
+    return RunLine(
+        name=run.name,
+        state=state_of(run),
+        parameters=training.get("parameters"),
+        words_seen=training.get("words_seen"),
+        best_dev_loss=training.get("best_dev_loss"),
+        accuracies={name: values["overall"]["accuracy"] for name, values in pairs.items()},
+    )
+
+
+def runs_table(runs: Sequence[RunLine]) -> list[list[str]]:
+    """A row a run: size, words seen, lowest dev loss, its accuracies in percent, how far it is."""
+    rows = [["run", "parameters", "words seen", "dev loss", "accuracy", "state"]]
+    for run in runs:
+        accuracies = ", ".join(f"{name} {100 * share:.1f}" for name, share in run.accuracies.items())
+        numbers = [f"{number:,}" if number is not None else "-" for number in (run.parameters, run.words_seen)]
+        loss = "-" if run.best_dev_loss is None else f"{run.best_dev_loss:.3f}"
+        rows.append([run.name, *numbers, loss, accuracies or "-", run.state])
+    return rows
 
 
 def summarize(run: RunFolder) -> RunSummary:

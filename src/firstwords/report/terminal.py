@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from firstwords.training.dev_loss import DevLoss
     from firstwords.training.trackers import StepMetrics
 
-Level = Literal["running", "done", "kept", "taken over"]
+Level = Literal["running", "done", "kept", "taken over", "left out"]
 
-_COLORS = {"running": "cyan", "done": "green", "kept": "dim", "taken over": "dim"}
+_BAR_WIDTH = 10
+_COLORS = {"running": "cyan", "done": "green", "kept": "dim", "taken over": "dim", "left out": "yellow"}
 
 
 @contextmanager
@@ -52,14 +53,20 @@ class Pace:
         """Note a step that ended at `now_seconds`."""
         self._seen.append((now_seconds, metrics))
 
-    def text(self, steps: int) -> str:
-        """`loss 5.932  dev 5.555  2,901 tokens/s  24 min left`: nats a token, means over the window."""
+    def text(self, steps: int, width: int | None = None) -> str:
+        """`loss 5.932  dev 5.555  2,901 tokens/s  24 min left`: nats a token, means over the window.
+
+        width: of the text; where it is short the speed and then the dev loss are left out.
+        """
         metrics = [step for _, step in self._seen]
-        loss = sum(step.train_loss for step in metrics) / len(metrics)
+        loss = f"loss {sum(step.train_loss for step in metrics) / len(metrics):.3f}"
+        dev = [] if self.dev_loss is None else [f"dev {self.dev_loss:.3f}"]
         rate = sum(step.tokens for step in metrics) / max(sum(step.seconds for step in metrics), 1e-9)
-        dev = "" if self.dev_loss is None else f"  dev {self.dev_loss:.3f}"
-        left = duration(self._seconds_a_step() * (steps - metrics[-1].step))
-        return f"loss {loss:.3f}{dev}  {rate:,.0f} tokens/s  {left} left"
+        left = f"{duration(self._seconds_a_step() * (steps - metrics[-1].step))} left"
+        for parts in ([loss, *dev, f"{rate:,.0f} tokens/s", left], [loss, *dev, left]):
+            if width is None or len("  ".join(parts)) <= width:
+                return "  ".join(parts)
+        return f"{loss}  {left}"
 
     def _seconds_a_step(self) -> float:
         """By the clock, so that dev losses and saves count; by the first step's own time when there is no other."""
@@ -124,7 +131,7 @@ class Screen:
         self._console = Console(file=stream, highlight=False)
         self.bars: Progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=12),
+            BarColumn(bar_width=_BAR_WIDTH),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
             console=self._console,
@@ -156,7 +163,8 @@ class Screen:
     def step(self, metrics: StepMetrics, steps: int) -> None:
         """Move the training's bar."""
         self._pace.add(metrics, time.monotonic())
-        self._show("training", metrics.step, steps, self._pace.text(steps))
+        before = f"training {' ' * _BAR_WIDTH} {steps}/{steps} "
+        self._show("training", metrics.step, steps, self._pace.text(steps, self._console.width - len(before)))
 
     def dev(self, step: int, loss: DevLoss) -> None:
         """A line above the bar."""
