@@ -36,12 +36,12 @@ def free_port() -> int:
 
 def views(runs: list[str]) -> dict[str, str]:
     """The addresses to be shown, by the names of their pictures."""
-    two = runs[:2]
+    two = runs[-2:]
     pair = [("a", "The teacher sleeps near the house."), ("b", "The teacher sleep near the house.")]
     models = [("m", name) for name in two]
     return {
         "runs": "",
-        "run": f"runs/{runs[0]}",
+        "run": f"runs/{two[0]}",
         "compare": f"compare?{urlencode([('run', name) for name in two])}",
         "pairs": f"pairs#{urlencode([*pair, *models])}",
         "tokens": f"pairs#{urlencode([*pair, *models, ('by', 'token')])}",

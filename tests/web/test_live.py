@@ -19,6 +19,7 @@ from firstwords.web.live import events
 from firstwords.web.losses import Tail, thinned
 from firstwords.web.runs import Board, Row
 from firstwords.web.workspace import Workspace
+from tests.report.conftest import TINY
 
 
 def line(step: int, loss: float) -> str:
@@ -70,7 +71,7 @@ def begin(workspace: Path, name: str, owner: int) -> Path:
     """A run that a process with that number trains."""
     folder = workspace / name
     (folder / "training").mkdir(parents=True)
-    (folder / "recipe.toml").write_text('name = "x"\n[corpus]\nbudget = "1 kB"\n[training]\nepochs = 2\n')
+    (folder / "recipe.toml").write_text(TINY)
     (folder / ".owner").write_text(f"process {owner} on {platform.node()}")
     (folder / "training" / "metrics.jsonl").write_text(line(1, 5.0) + line(2, 4.0))
     return folder
@@ -89,8 +90,11 @@ def test_a_run_is_running_while_its_process_lives(tmp_path: Path, monkeypatch: p
     with (folder / "training" / "metrics.jsonl").open("a") as file:
         file.write(line(3, 3.0))
     assert board.rows()[0].state.startswith("training: step 3")
+    assert board.rows()[0].progress == pytest.approx(0.15)
     (folder / ".owner").unlink()
     assert board.rows()[0].kind == "stopped"
+    (folder / "recipe.toml").write_text("nothing")
+    assert board.rows()[0].kind == "damaged"
 
 
 def test_pages_are_told_of_new_changed_and_removed_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,7 @@ class _Seen:
         self._done: tuple[Any, ...] = ()
         self._state = ""
         self._scores: tuple[Score, ...] = ()
+        self._epochs: float | None = None
         self._asked_at = -math.inf
 
     def losses(self) -> Losses:
@@ -101,27 +102,28 @@ class _Seen:
             self._state = _or(lambda: state_of(run), "")
             if done != self._done:
                 self._scores = _or(lambda: _scores(run), ())
+                self._epochs = _or(lambda: Recipe.load(run.path / "recipe.toml").training.epochs, None)
             self._done, self._asked_at = done, now
         self._signature = signature
         self._row = self._told()
         return self._row
 
     def _told(self) -> Row:
-        losses, run = self._tail.read(), self._run
+        losses = self._tail.read()
         state, running, _ = self._state.partition(_WRITTEN_BY)
         kind: Kind = "running" if running else "complete" if state == "complete" else "stopped"
-        if not state:
-            kind, state = "damaged", "its files cannot be read"
+        if not state or self._epochs is None:
+            kind, state = "damaged", "its files cannot be read" if not state else "its recipe cannot be read"
         progress = None
         if state.startswith("training:") and losses.last:
-            epoch, epochs = losses.last.get("epoch"), _or(lambda: Recipe.load(run.path / "recipe.toml"), None)
+            epoch = losses.last.get("epoch")
             state = f"training: step {losses.last['step']:,}"
-            if isinstance(epoch, float | int) and epochs is not None:
-                progress = max(0.0, min(1.0, epoch / max(epochs.training.epochs, 1e-9)))
-                state += f", epoch {epoch:.2f} of {epochs.training.epochs:g}"
+            if isinstance(epoch, float | int) and self._epochs is not None:
+                progress = max(0.0, min(1.0, epoch / max(self._epochs, 1e-9)))
+                state += f", epoch {epoch:.2f} of {self._epochs:g}"
         words = losses.last.get("words_seen")
         return Row(
-            name=run.name,
+            name=self._run.name,
             kind=kind,
             state=state,
             progress=progress,

@@ -8,6 +8,7 @@ const latest = new Latest();
 let stopper = null;
 
 const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)}%` : p >= 0.001 ? `${(100 * p).toFixed(1)}%` : "<0.1%");
+const among = (entropy) => (entropy < 3.3 ? (2 ** entropy).toFixed(1) : Math.round(2 ** entropy).toLocaleString("en"));
 const visible = (token) => token.replaceAll(" ", "␣").replaceAll("\n", "↵");
 
 const remember = () => {
@@ -36,7 +37,7 @@ const line = (token, most) => {
 
 const showNext = ({ tokens, rest, entropy_bits: entropy, vocabulary }) => [
   make("ol", { class: "shares" }, ...tokens.map((token) => line(token, tokens[0].probability))),
-  make("p", { class: "quiet" }, `All other ${(vocabulary - tokens.length).toLocaleString("en")} tokens together ${percent(rest)}. The entropy is ${entropy.toFixed(2)} bits: as uncertain as among ${Math.max(1, Math.round(2 ** entropy)).toLocaleString("en")} equally likely tokens.`),
+  make("p", { class: "quiet" }, `All other ${(vocabulary - tokens.length).toLocaleString("en")} tokens together ${percent(rest)}. The entropy is ${entropy.toFixed(2)} bits: as uncertain as among ${among(entropy)} equally likely tokens.`),
 ];
 
 const refresh = (name, card) => latest.run(name, async (isLast) => {
