@@ -287,7 +287,8 @@ def _schedule(training: Mapping[str, Any]) -> str:
 def _machine(device: str, environment: Mapping[str, Any]) -> str:
     if device == "cuda":
         return f"one {environment['cuda']}"
-    return f"{device} with {environment['threads']} threads ({environment['machine']})"
+    threads = environment["threads"]
+    return f"{device} with {threads} {'thread' if threads == 1 else 'threads'} ({environment['machine']})"
 
 
 def _result_view(result: _Result) -> dict[str, Any]:

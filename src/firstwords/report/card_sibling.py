@@ -7,6 +7,8 @@ from firstwords.report.compared import Compared, Seed, accuracy, compare_all, le
 from firstwords.report.compared_markdown import differences, facts, text
 from firstwords.run_folder import RunFolder
 
+_ONE_SEED = "This is about these two models: other seeds of the same recipes may differ as much."
+
 
 def sibling_section(run: RunFolder, sibling: RunFolder) -> str:
     """The Markdown below the section's heading: the sibling is A, the run of the card is B."""
@@ -30,5 +32,5 @@ def sibling_section(run: RunFolder, sibling: RunFolder) -> str:
         lines += [*differences(one.first, "phenomenon"), ""]
         lines += [*(text(told) for told in legend(one, "phenomenon")), ""]
     if compared:
-        lines.append(text(compared[-1].first.notes[-1]))
+        lines.append(_ONE_SEED)
     return "\n".join(lines).rstrip()

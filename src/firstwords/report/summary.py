@@ -199,6 +199,12 @@ def _best(run: RunSummary) -> str:
     return "-" if best is None else f"{_loss(best)} at step {best.step:,}"
 
 
+def _epochs(run: RunSummary) -> str:
+    settings = _settings(run)
+    most = f", at most {settings['max-steps']:,} steps" if "max-steps" in settings else ""
+    return f"{settings['epochs']:g}{most}"
+
+
 def _optimizer(run: RunSummary) -> str:
     settings = _settings(run)
     name = "Muon and AdamW" if settings.get("optimizer") == "muon" else "AdamW"
@@ -227,7 +233,7 @@ _FACTS: dict[str, dict[str, Callable[[RunSummary], str]]] = {
         "learning rate": _schedule,
         "batch x accumulation": lambda run: f"{_settings(run)['batch-size']} x {_settings(run)['accumulation']}",
         "context": lambda run: f"{run.recipe['tokens']['context']} ({run.recipe['tokens']['examples']})",
-        "epochs": lambda run: f"{_settings(run)['epochs']:g}",
+        "epochs": _epochs,
         "steps": lambda run: f"{_training(run)['steps']:,}",
         "words seen": lambda run: f"{_training(run)['words_seen']:,}",
     },
