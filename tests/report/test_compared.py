@@ -252,10 +252,10 @@ def test_the_page_has_sentences_numbers_facts_and_drawings(three: Compared) -> N
 def test_charts_tell_models_apart_without_colours() -> None:
     standings = [Standing("a", (0.4, 0.7), 10), Standing("b", (0.9, 0.2), 10)]
     gaps = [Gap("a", 0.3, 0.2, 0.4, True), Gap("b", -0.7, -0.8, 0.1, False)]
-    mark = re.compile(r'<path aria-label="(?:a|b)(?:, (.): |: .*, p )(.*?)"[^>]* d="([^"]+)"')
+    mark = re.compile(r'<path aria-label="[ab](?:, ([xy]): |: [^"]*, p )([^"]*)"[^>]* d="([^"]+)"')
     for chart, kinds in ((dumbbells("n", "t", standings, ["x", "y"]), 2), (differences("n", "t", gaps, "x", "y"), 2)):
         for spec in (chart.spec, chart.narrow):
-            shapes = {(model or what, shape) for model, what, shape in mark.findall(draw_svg(spec))}
+            shapes = {(model or sure, shape) for model, sure, shape in mark.findall(draw_svg(spec))}
             assert len({kind for kind, _ in shapes}) == len({shape for _, shape in shapes}) == kinds, shapes
     svg = draw_svg(dumbbells("n", "t", standings, ["x", "y"]).spec)
     assert "a, y: 70.0% of 10 pairs" in svg

@@ -59,7 +59,11 @@ def _parts(found: Compared, by: By) -> list[Part]:
         Part(
             "differences", "Differences", tuple(block for level in (by, *others) for block in _level(found, level, by))
         ),
-        Part("models", "Side by side", (Block(tables=(facts,)), Block(said=(f"{LOSS_LEGEND}.",)))),
+        Part(
+            "models",
+            "Side by side",
+            (Block(tables=(facts,)), Block(said=(f"{LOSS_LEGEND}.",) if "losses" in found.facts() else ())),
+        ),
         Part("how", "How it was measured", (Block(said=(found.first.statement, *notes(found))),)),
     ]
 
