@@ -317,7 +317,7 @@ def benchmark(given: argparse.Namespace, place: Path) -> dict[str, Any]:
     from firstwords.evaluation.pairs import load_suite
 
     pairs: Pairs = {}
-    for pair in load_suite("blimp", [given.data], cache_folder(), seed=1).pairs[:: round(1 / given.share)]:
+    for pair in load_suite("blimp", [given.data], cache_folder()).pairs[:: round(1 / given.share)]:
         pairs.setdefault(pair.uid, []).append((pair.good, pair.bad))
     all_of, some = place / "all", place / "some"
     make_folder(given.data, all_of / "model")

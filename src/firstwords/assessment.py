@@ -80,9 +80,7 @@ class TestSets:
             self._tasks[name] = task, task.load(self.lookup)
             return
         where = self.lookup
-        suite = load_suite(
-            name, where.folders, where.cache, where.seed, offline=where.offline, say=where.say, **self.columns
-        )
+        suite = load_suite(name, where.folders, where.cache, offline=where.offline, say=where.say, **self.columns)
         taken = {other.name: other.sha256 for other in self._pairs.values()}
         self._pairs[name] = unshared_name(suite, taken)
 

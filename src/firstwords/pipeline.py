@@ -150,7 +150,7 @@ def _prepare(
     if problem is not None and (run.mark("corpus") is None or "inputs" not in run.facts()):
         raise problem
     recorded = checksums if checksums is not None else run.facts()["inputs"]
-    tests = TestSets(Lookup(data, cache, recipe.seed, offline, reporter.say))
+    tests = TestSets(Lookup(data, cache, offline, reporter.say))
     return Job(recipe, run, inputs, stage_fingerprints(recipe, recorded), reporter, tests)
 
 

@@ -15,6 +15,7 @@ from firstwords.evaluation.pairs import (
     GRAMMAR_PAIRS_PER_PARADIGM,
     MinimalPair,
     Suite,
+    grammar_suite,
     load_suite,
     make_suite,
     unshared_name,
@@ -31,7 +32,7 @@ def write(path: Path, *lines: str) -> str:
 
 
 def test_all_of_blimp(shared_data: Path, tmp_path: Path) -> None:
-    suite = load_suite("blimp", [shared_data], tmp_path, seed=1, offline=True)
+    suite = load_suite("blimp", [shared_data], tmp_path, offline=True)
     assert len(suite.pairs) == 67_000
     assert set(Counter(pair.uid for pair in suite.pairs).values()) == {1_000}
     assert len(Counter(pair.uid for pair in suite.pairs)) == 67
@@ -43,10 +44,10 @@ def test_all_of_blimp(shared_data: Path, tmp_path: Path) -> None:
 
 
 def test_blimp_fast_is_the_same_pairs_from_its_folder_and_cut_from_blimp(shared_data: Path, tmp_path: Path) -> None:
-    suite = load_suite("blimp-fast", [shared_data], tmp_path, seed=1, offline=True)
+    suite = load_suite("blimp-fast", [shared_data], tmp_path, offline=True)
     assert len(suite.pairs) == 13_400
     assert set(Counter(pair.uid for pair in suite.pairs).values()) == {200}
-    cut = load_suite("blimp-fast", [shared_data / "blimp"], tmp_path, seed=1, offline=True)
+    cut = load_suite("blimp-fast", [shared_data / "blimp"], tmp_path, offline=True)
     assert cut.pairs == suite.pairs
     assert cut.sha256 == suite.sha256
 
@@ -56,26 +57,26 @@ def test_a_missing_paradigm_is_named_and_a_changed_one_noted(shared_data: Path, 
     shutil.copytree(shared_data / "blimp", folder)
     with (folder / "causative.jsonl").open("a") as file:
         file.write(row(pairID="1000") + "\n")
-    suite = load_suite("blimp", [folder.parent], tmp_path, seed=1, offline=True)
+    suite = load_suite("blimp", [folder.parent], tmp_path, offline=True)
     assert suite.notes == ("1 files are not as published: causative",)
     (folder / "wh_island.jsonl").unlink()
     (folder / "passive_1.jsonl").unlink()
     with pytest.raises(FirstwordsError, match=r"lacks 2 of its 67 paradigms: passive_1\.jsonl, wh_island\.jsonl"):
-        load_suite("blimp", [folder.parent], tmp_path, seed=1, offline=True)
+        load_suite("blimp", [folder.parent], tmp_path, offline=True)
 
 
 def test_the_grammars_pairs_follow_the_seed_and_are_called_artificial(tmp_path: Path) -> None:
-    suite = load_suite("grammar", [], tmp_path, seed=1)
+    suite = load_suite("grammar", [], tmp_path)
     assert set(Counter(pair.uid for pair in suite.pairs).values()) == {GRAMMAR_PAIRS_PER_PARADIGM}
     assert len({(pair.uid, pair.pair_id) for pair in suite.pairs}) == len(suite.pairs)
     assert "rtificial" in suite.notes[0]
-    assert load_suite("grammar", [], tmp_path, seed=1) == suite
-    assert load_suite("grammar", [], tmp_path, seed=2).sha256 != suite.sha256
+    assert load_suite("grammar", [], tmp_path) == suite
+    assert grammar_suite(2).sha256 != suite.sha256
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = write(tmp_path / "agreement.jsonl", row(), "", row(UID="x", pair_id=7, linguistics_term="s-selection"))
-    suite = load_suite(path, [], tmp_path, seed=1)
+    suite = load_suite(path, [], tmp_path)
     first, second = suite.pairs
     assert (suite.name, suite.origin, suite.license) == ("agreement", path, None)
     assert (first.uid, first.pair_id, first.phenomenon, first.field) == ("agreement", "0", "agreement", "all")
@@ -85,7 +86,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 def test_a_folder_of_ones_own_in_whatever_order_it_is_listed(tmp_path: Path) -> None:
     for name in ("b", "a"):
         write(tmp_path / f"{name}.jsonl", row())
-    suite = load_suite(str(tmp_path), [], tmp_path, seed=1)
+    suite = load_suite(str(tmp_path), [], tmp_path)
     assert [pair.uid for pair in suite.pairs] == ["a", "b"]
     assert suite.name == tmp_path.name
 
@@ -104,7 +105,7 @@ def test_a_folder_of_ones_own_in_whatever_order_it_is_listed(tmp_path: Path) -> 
 def test_a_line_that_is_no_pair_is_named(tmp_path: Path, line: str, what: str) -> None:
     path = write(tmp_path / "mine.jsonl", row(), "", line)
     with pytest.raises(FirstwordsError, match=what) as caught:
-        load_suite(path, [], tmp_path, seed=1)
+        load_suite(path, [], tmp_path)
     assert caught.value.where == f"{path}:3"
     assert caught.value.exit_code == 2
 
@@ -113,20 +114,20 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_bytes(row().encode() + b"\n" + b'{"sentence_good": "caf\xe9"}\n')
     with pytest.raises(FirstwordsError, match="UTF-8") as caught:
-        load_suite(str(path), [], tmp_path, seed=1)
+        load_suite(str(path), [], tmp_path)
     assert caught.value.where == f"{path}:2"
 
 
 def test_an_empty_file_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FirstwordsError, match=r"no \.jsonl file"):
-        load_suite(str(tmp_path), [], tmp_path, seed=1)
+        load_suite(str(tmp_path), [], tmp_path)
     with pytest.raises(FirstwordsError, match="is empty"):
-        load_suite(write(tmp_path / "mine.jsonl", ""), [], tmp_path, seed=1)
+        load_suite(write(tmp_path / "mine.jsonl", ""), [], tmp_path)
 
 
 def test_an_unknown_suite_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(FirstwordsError, match="no test set 'blimb'") as caught:
-        load_suite("blimb", [], tmp_path, seed=1)
+        load_suite("blimb", [], tmp_path)
     assert caught.value.do == "did you mean 'blimp'?"
 
 
@@ -140,7 +141,7 @@ def table(path: Path, *lines: str, header: str = TABLE) -> str:
 
 def own(path: str, **columns: object) -> Suite:
     chosen: dict = {"good": "accepted", "bad": "rejected", "by": ("construction", "frequency")} | columns
-    return load_suite(path, [], Path("nowhere"), seed=1, **chosen)
+    return load_suite(path, [], Path("nowhere"), **chosen)
 
 
 def test_a_table_with_columns_of_ones_own_choice(tmp_path: Path) -> None:
@@ -228,7 +229,7 @@ def test_a_missing_column_is_named_with_the_nearest_and_all_there_are(tmp_path: 
         own(path, by=("construction", "frequence"))
     lines = write(tmp_path / "mine.jsonl", row(kind="x"), row())
     with pytest.raises(FirstwordsError, match="nothing under 'kind'") as caught:
-        load_suite(lines, [], tmp_path, seed=1, by=("kind",))
+        load_suite(lines, [], tmp_path, by=("kind",))
     assert caught.value.where == f"{lines}:2"
 
 
@@ -278,12 +279,12 @@ def test_names_of_suites_become_names_of_files_and_do_not_collide(tmp_path: Path
     assert unshared_name(first, taken) == first, "the same pairs keep their name"
     assert unshared_name(second, taken).name == f"my-pairs-v2-{second.sha256[:8]}"
     write(tmp_path / "blimp" / "x.jsonl", row())
-    assert load_suite(str(tmp_path / "blimp"), [], tmp_path, seed=1).name.startswith("blimp-")
+    assert load_suite(str(tmp_path / "blimp"), [], tmp_path).name.startswith("blimp-")
 
 
 def test_what_is_no_set_of_pairs_is_refused_by_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(FirstwordsError, match="'wug-past-tense' is none of minimal pairs: whether made-up verbs"):
-        load_suite("wug-past-tense", [], tmp_path, seed=1)
+        load_suite("wug-past-tense", [], tmp_path)
 
 
 def test_what_is_given_belongs_to_the_checksum(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def evaluate(
     if settings or options.name is not None or options.seed is not None or (run is None and _is_recipe(model)):
         run = _make_run(model, options, settings)
     with reporter() as progress:
-        tests = _test_sets(options, {"good": good, "bad": bad, "pair_id": pair_id}, by, progress, run)
+        tests = _test_sets(options, {"good": good, "bad": bad, "pair_id": pair_id}, by, progress)
         if run is not None:
             place, names = run, _assess_run(run, suite, protocol, checkpoint, device, tests, progress)
         else:
@@ -108,19 +108,15 @@ def _test_sets(
     named: dict[str, str | None],
     by: str | None,
     progress: Reporter,
-    run: RunFolder | None,
 ) -> TestSets:
     from firstwords.assessment import TestSets
     from firstwords.data.download import cache_folder
     from firstwords.evaluation.tasks.task import Lookup
-    from firstwords.recipe import Recipe
 
-    # The built-in grammar's pairs depend on the seed of the text that they were held out of.
-    seed = Recipe.load(run.path / "recipe.toml").seed if run else 1
     columns: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     if by:
         columns["by"] = tuple(column.strip() for column in by.split(","))
-    lookup = Lookup(data_folders(options.data), cache_folder(), seed, options.offline, progress.say)
+    lookup = Lookup(data_folders(options.data), cache_folder(), options.offline, progress.say)
     return TestSets(lookup, columns)
 
 

@@ -90,7 +90,6 @@ def load_suite(
     name: str,
     data_folders: Sequence[Path],
     cache: Path,
-    seed: int,
     offline: bool = False,
     say: Callable[[str], None] | None = None,
     *,
@@ -102,7 +101,7 @@ def load_suite(
     """A suite by name, or from the path of a .jsonl, .csv or .tsv file, or of a folder of such files.
 
     data_folders: where named test sets are looked for, before those that can be had are downloaded into `cache`.
-    seed: of the built-in grammar's pairs. good, bad, by, pair_id: of files of one's own; see PairColumns.
+    good, bad, by, pair_id: of files of one's own; see PairColumns.
     Raises FirstwordsError for an unknown name, a missing paradigm file, and a line that is no pair (with its number).
     """
     from firstwords.evaluation.tasks import find_task, task_names
@@ -116,7 +115,7 @@ def load_suite(
                 where=", ".join(pair_task_names()),
                 do=f"take it with `firstwords evaluate MODEL --suite {name}`, or name one of these",
             )
-        return task.load(Lookup(data_folders, cache, seed, offline, say))
+        return task.load(Lookup(data_folders, cache, offline, say))
     path = Path(name)
     if path.exists():
         return own_suite(path, PairColumns(good, bad, tuple(by), pair_id))
@@ -171,8 +170,12 @@ def unshared_name(suite: Suite, taken: Mapping[str, str]) -> Suite:
     return replace(suite, name=f"{suite.name}-{suite.sha256[:8]}")
 
 
-def grammar_suite(seed: int) -> Suite:
-    """Pairs of the built-in grammar."""
+def grammar_suite(seed: int = 1) -> Suite:
+    """Pairs of the built-in grammar.
+
+    They are of combinations of words that no text of it has, whatever its seed. So all models are asked the same pairs,
+    and can be compared.
+    """
     from firstwords.corpus.grammar import ARTIFICIAL_NOTICE, minimal_pairs
 
     made: dict[str, int] = {}

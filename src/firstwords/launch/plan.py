@@ -283,7 +283,7 @@ def _with_speed(
 
 def _find_suites(recipe: Recipe, data: Sequence[Path], cache: Path) -> dict[Asked, Suite | None]:
     """Every suite of the recipe; None for what is not on this machine, as a plan downloads no test sets."""
-    tests = TestSets(Lookup(data, cache, recipe.seed, offline=True))
+    tests = TestSets(Lookup(data, cache, offline=True))
     found: dict[Asked, Suite | None] = {}
     for asked in map(Asked.parse, recipe.evaluation.suites):
         try:

@@ -26,7 +26,6 @@ class Lookup:
 
     folders: Sequence[Path]
     cache: Path
-    seed: int = 1
     offline: bool = False
     say: Callable[[str], None] | None = None
 
