@@ -1,8 +1,11 @@
 """Set runs of a card's recipe beside the card: losses in the card's own units, BLiMP overall and per paradigm.
 
-python benchmarks/reproduction.py --reference DIR --card a runs/model-a runs/model-a-seed2 runs/model-a-seed3
+    python benchmarks/reproduction.py --reference DIR --card a runs/model-a runs/model-a-seed2 runs/model-a-seed3
 
-DIR holds card_a_losses.csv (the authors' log) and cards_blimp_fast.csv (accuracies per paradigm). Prints Markdown.
+    python benchmarks/reproduction.py --reference DIR --card b runs/model-b
+
+DIR holds card_a_losses.csv (the authors' log) and cards_blimp_fast.csv (accuracies per paradigm). A run on another text
+has other steps than the card: then losses stand beside each other at the same share of all steps. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-SHOWN_STEPS = (100, 250, 500, 1_000, 2_000, 3_000)
+SHOWN_STEPS = (100, 250, 500, 1_000, 2_000, 3_000, 5_000, 7_000)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -43,7 +46,10 @@ def mean_and_spread(values: list[float], digits: int) -> str:
 
 
 def losses(card: list[dict[str, str]], runs: list[Path], kind: str) -> str:
-    """Losses beside the card's: `dev` at the end of each epoch, `train` as the mean of the 25 steps before."""
+    """Losses beside the card's: `dev` at the end of each epoch, `train` as the mean of the 25 steps before.
+
+    The first column is the card's step; a run is looked at in its nearest one by the share of all its steps.
+    """
     theirs, ours = {"dev": ("eval_loss", "dev_loss_batch_means"), "train": ("loss", "train_loss")}[kind]
     of_run = [
         {int(row["step"]): float(row[ours]) for row in rows_of(run / "training/losses.csv") if row[ours]}
@@ -53,11 +59,12 @@ def losses(card: list[dict[str, str]], runs: list[Path], kind: str) -> str:
     steps = [step for step in of_card if kind == "dev" or step in (*SHOWN_STEPS, max(of_card))]
     rows = []
     for step in steps:
-        found = [values[step] for values in of_run]
+        share = step / max(of_card)
+        found = [values[min(values, key=lambda own: abs(own - share * max(values)))] for values in of_run]
         rows.append(
             [f"{step:,}", f"{of_card[step]:.3f}", *(f"{value:.3f}" for value in found), mean_and_spread(found, 3)]
         )
-    return table(["step", "card", *(run.name for run in runs), "mean ± sd"], rows)
+    return table(["card's step", "card", *(run.name for run in runs), "mean ± sd"], rows)
 
 
 def blimp(reference: list[dict[str, str]], column: str, runs: list[Path]) -> str:
