@@ -20,27 +20,32 @@ async def events(
 ) -> AsyncIterator[str]:
     """Events for one page until it is `gone`: a `run` for each that is new or changed, its name for each removed.
 
-    show: the parts of the page that tell of a run, as HTML by their names.
+    show: the parts of the page that tell of a run, as HTML by their names; called in a thread.
     """
     before: dict[str, Row] | None = None
+    trouble: FirstwordsError | None = None
     quiet_seconds = 0.0
     # A page that has lost its connection asks again after so many milliseconds.
     yield "retry: 2000\n\n"
     while not await gone():
         try:
             rows = {row.name: row for row in await asyncio.to_thread(board.rows)}
+            new = [row for row in rows.values() if before is None or before.get(row.name) != row]
+            parts = [await asyncio.to_thread(show, row) for row in new]
+            trouble = None
         except FirstwordsError as error:
-            yield _event("trouble", told(error))
-            rows = before or {}
-        for name, row in rows.items():
-            if before is None or before.get(name) != row:
-                yield _event("run", {"name": name, "kind": row.kind, "state": row.state, "parts": show(row)})
-                quiet_seconds = 0.0
+            # Such as a run that was removed just now: the next look tells.
+            if trouble is None or trouble.what != error.what:
+                yield _event("trouble", told(error))
+            trouble, rows, new, parts = error, before or {}, [], []
+        for row, html in zip(new, parts, strict=True):
+            yield _event("run", {"name": row.name, "kind": row.kind, "state": row.state, "parts": html})
+            quiet_seconds = 0.0
         for name in (before or {}).keys() - rows.keys():
             yield _event("removed", {"name": name})
-        if before is None:
+        if before is None and trouble is None:
             yield _event("ready", {"names": list(rows)})
-        before = rows
+        before = rows if trouble is None else before
         await asyncio.sleep(LOOK_SECONDS)
         quiet_seconds += LOOK_SECONDS
         if quiet_seconds >= _STILL_THERE_SECONDS:
