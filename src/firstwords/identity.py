@@ -28,7 +28,7 @@ _FREE_TRAINING_SETTINGS = {
 """Training settings that do not change the weights of a training run."""
 
 _LATER_TRAINING_SETTINGS = {
-    "decay-shape", "optimizer", "muon-scale", "muon-momentum", "muon-nesterov", "muon-steps", "z-loss",
+    "decay-shape", "deterministic", "optimizer", "muon-scale", "muon-momentum", "muon-nesterov", "muon-steps", "z-loss",
 }  # fmt: skip
 """Training settings that runs once did not have. At their defaults, which do what was done before there was a choice,
 they are no part of the identity: the runs made then are found again. (Settings that are None are never part of it.)"""

@@ -235,6 +235,9 @@ class TrainingSettings(Settings):
     """Type of the matrix products; weights stay float32. fp16 (with loss scaling) needs CUDA and is bf16 elsewhere."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train."""
+    deterministic: bool = False
+    """On CUDA: only kernels that sum in the same order every time, so that two trainings end with the same bits. They
+    are slower. Elsewhere all are so already."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Recompute activations to save memory; changes no result."""
     shard_weights: bool | Literal["auto"] = "auto"

@@ -317,6 +317,18 @@ def test_the_endless_grammar_is_read_no_further_than_needed(tmp_path: Path) -> N
     assert all(source["read"]["bytes"] < 40_000 for source in one.report["sources"].values())
 
 
+def test_a_share_that_no_document_of_the_grammar_fits_is_refused_not_waited_for(tmp_path: Path) -> None:
+    recipe = {
+        "sources": {"facts": {"at": "grammar:encyclopedic"}, "talk": {"at": "grammar:conversation", "weight": 0.001}},
+        "budget": "2 MB",
+        "dev-budget": "10 kB",
+        "order": "source",
+    }  # fmt: skip
+    with pytest.raises(FirstwordsError, match="talk has 0 B of its share of") as refused:
+        Mixed(tmp_path, recipe)
+    assert "documents larger than the share are dropped" in refused.value.what
+
+
 def test_a_dev_text_of_its_own_is_copied_as_it_is(tmp_path: Path) -> None:
     write_sources(tmp_path, TREES)
     dev = tmp_path / "held-out.txt"

@@ -234,6 +234,19 @@ def test_where_memory_runs_out_micro_batches_get_smaller_and_the_batch_does_not(
     assert kept is not None and kept < 4_096, "a run that goes on begins with what fitted"
 
 
+def test_deterministic_kernels_train_all_that_others_do(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    import torch
+
+    found = set()
+    for number, deterministic in enumerate((False, True, True)):
+        folder = tmp_path / str(number)
+        run(folder, tokens, vocabulary, deterministic=deterministic, max_steps=6)
+        found.add(last_weights(folder))
+    # On a CPU sums always have one order.
+    assert len(found) == 1
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(
     tokens: Path, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:

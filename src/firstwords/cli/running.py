@@ -34,6 +34,19 @@ class LaunchOptions:
     processes: Annotated[
         int | None, Parameter(help="How many torchrun starts; as many as there are CUDA devices where not given.")
     ] = None
+    deterministic: Annotated[
+        bool,
+        Parameter(
+            help="On CUDA take only kernels that give the same bits every time; the same as --training.deterministic "
+            "true.",
+            show_default=False,
+        ),
+    ] = False
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What it changes in the recipe."""
+        return {"training.deterministic": "true"} if self.deterministic else {}
 
     def trainer(self) -> Trainer | None:
         """Who trains; None for this process."""
@@ -108,7 +121,7 @@ def carry_out(
     stage: str, name: str, options: RecipeOptions, settings: dict[str, str], launch: LaunchOptions = HERE
 ) -> RunFolder:
     """Make a recipe's run up to a stage, telling on stderr what happens."""
-    recipe, trainer = load_recipe(name, options, settings), launch.trainer()
+    recipe, trainer = load_recipe(name, options, settings | launch.settings), launch.trainer()
 
     from firstwords import pipeline
     from firstwords.report.terminal import reporter

@@ -19,6 +19,8 @@ SEPARATOR = b"\n\n"
 """Follows every document in train.txt and dev.txt, and counts as bytes of the budget."""
 _FRUITLESS_DOCUMENTS = 10_000
 """A source without end is given up after so many documents in a row that were duplicates or dropped."""
+_TOO_LARGE_DOCUMENTS = 1_000
+"""And after so many in a row that are larger than what is wanted."""
 
 
 @dataclass(slots=True)
@@ -75,7 +77,9 @@ class SourceIntake:
 
     def next_size(self, largest: float) -> int | None:
         """Size of the next document no larger than `largest`, in the budget's unit; larger ones are set aside."""
-        while True:
+        too_large = 0
+        # The grammar has no end, and may have no document that is small enough.
+        while self._source.files or too_large < _TOO_LARGE_DOCUMENTS:
             if self._next is None:
                 self._next = next(self._numbers, None)
             if self._next is None:
@@ -85,6 +89,8 @@ class SourceIntake:
                 return size
             self._set_aside.append(self._next)
             self._next = None
+            too_large += 1
+        return None
 
     def take(self) -> int:
         """Take the document whose size was given; its number in the spool."""

@@ -6,7 +6,8 @@ import ctypes
 import os
 import platform
 import resource
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -112,6 +113,22 @@ def prepare_process() -> None:
         m_trim_threshold, m_mmap_max = -1, -4  # numbers of <malloc.h>
         mallopt(m_mmap_max, 0)
         mallopt(m_trim_threshold, 2**31 - 1)
+
+
+@contextmanager
+def reproducible(wanted: bool) -> Iterator[None]:
+    """While it lasts, with `wanted`, CUDA's sums have one order; an operation that has none is an error."""
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    # cuBLAS reads it when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 _FLOAT32_ERROR = 1e-5

@@ -23,7 +23,7 @@ from firstwords.tokens.encoding import TokenFile
 from firstwords.training.averaging import WeightAverage
 from firstwords.training.checkpoints import Progress, saved_states
 from firstwords.training.dev_loss import average_dev_loss, dev_loss
-from firstwords.training.devices import Device, choose_device, prepare_process
+from firstwords.training.devices import Device, choose_device, prepare_process, reproducible
 from firstwords.training.keeper import Keeper
 from firstwords.training.optimizers import make_optimizer, set_learning_rate
 from firstwords.training.processes import Processes, joined, share, whole_weights
@@ -74,7 +74,7 @@ def train(
     """
     prepare_process()
     device = choose_device(recipe.training)
-    with joined(device.kind) as processes:
+    with reproducible(recipe.training.deterministic), joined(device.kind) as processes:
         return _train(recipe, vocabulary, tokens, folder, device, processes, reporter or Silent(), on_checkpoint)
 
 
