@@ -128,30 +128,19 @@ def surprisals_of(run: RunFolder) -> SurprisalOf | None:
     subject = None
 
     def surprisals(texts: Sequence[str]) -> list[list[TokenBits]]:
-        from firstwords.evaluation.surprisal import Manner, score_texts
-
         nonlocal subject
         subject = subject or open_run(run)
-        return [
-            _pieces(scored.text.text, [(unit.end, unit.bits) for unit in scored.tokens()])
-            for scored in score_texts(subject, texts, Manner.of(subject))
-        ]
+        return piece_surprisals(subject, texts)
 
     return surprisals
 
 
-def _pieces(text: str, tokens: Sequence[tuple[int, float | None]]) -> list[TokenBits]:
-    """The text cut after each token; tokens of one character are one piece, with the sum of their surprisals."""
-    found: list[TokenBits] = []
-    start, waiting = 0, list[float | None]()
-    for number, (after, bits) in enumerate(tokens, start=1):
-        waiting.append(bits)
-        end = len(text) if number == len(tokens) else after
-        if end > start:
-            known = [one for one in waiting if one is not None]
-            found.append((text[start:end], sum(known) if known else None))
-            start, waiting = end, []
-    return found
+def piece_surprisals(subject: Subject, texts: Sequence[str]) -> list[list[TokenBits]]:
+    """Each text cut after its tokens, each piece with its surprisal in bits, as a report shows it."""
+    from firstwords.evaluation.surprisal import Manner, score_texts
+
+    found = score_texts(subject, texts, Manner.of(subject))
+    return [[(piece.text, piece.bits) for piece in scored.pieces()] for scored in found]
 
 
 def load_model(run: RunFolder, checkpoint: str | None = None, *, device: str = "auto") -> tuple[Llama, Vocabulary]:

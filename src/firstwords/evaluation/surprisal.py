@@ -135,6 +135,20 @@ class ScoredText:
             for (start, end), bits in zip(self.text.offsets, self.bits_T.tolist(), strict=True)
         ]
 
+    def pieces(self) -> list[Unit]:
+        """The text cut after each of its tokens; tokens of one character are one piece, with the sum of their bits."""
+        text, tokens = self.text.text, self.tokens()
+        found: list[Unit] = []
+        start, waiting = 0, list[Unit]()
+        for number, token in enumerate(tokens, start=1):
+            waiting.append(token)
+            end = len(text) if number == len(tokens) else token.end
+            if end > start:
+                known = [one.bits for one in waiting if one.bits is not None]
+                found.append(Unit(text[start:end], start, end, len(waiting), math.fsum(known) if known else None))
+                start, waiting = end, []
+        return found
+
     def words(self) -> list[Unit]:
         """Each word, which is what stands between white space, with the marks around it or without.
 

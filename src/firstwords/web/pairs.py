@@ -83,20 +83,6 @@ def checked(text: str, what: str) -> str:
     return text
 
 
-def token_pieces(scored: ScoredText) -> list[Piece]:
-    """A text cut after each of its tokens; tokens of one character are one piece, with the sum of their surprisals."""
-    text, found, start = scored.text.text, list[Piece](), 0
-    units = scored.tokens()
-    waiting: list[float] = []
-    for number, unit in enumerate(units, start=1):
-        waiting += [] if unit.bits is None else [unit.bits]
-        end = len(text) if number == len(units) else unit.end
-        if end > start:
-            found.append(Piece(text[start:end], start, end, math.fsum(waiting) if waiting else None))
-            start, waiting = end, []
-    return found
-
-
 def aligned(first: Sequence[str], second: Sequence[str]) -> list[tuple[int | None, int | None]]:
     """Places of both beside each other: what is alike in one column, what was changed beside what it became."""
     columns: list[tuple[int | None, int | None]] = []
@@ -113,7 +99,7 @@ def _scored(one: ScoredText, by: By) -> Scored:
     if not len(known):
         raise Refusal(422, "the model's tokenizer has no token for any character of the sentence", where=repr(text))
     if by == "token":
-        pieces = token_pieces(one)
+        pieces = [Piece(piece.text, piece.start, piece.end, piece.bits) for piece in one.pieces()]
     else:
         seen = [(unit.start, unit.end) for unit in one.tokens()]
         pieces = [

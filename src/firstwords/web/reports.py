@@ -6,9 +6,11 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from firstwords.models import piece_surprisals
 from firstwords.report.page import TEMPLATES, write_report
 from firstwords.run_folder import RunFolder
 from firstwords.web.refusal import Refusal
@@ -16,7 +18,6 @@ from firstwords.web.workspace import own_file
 
 if TYPE_CHECKING:
     from firstwords.evaluation.subject import Subject
-    from firstwords.report.page_pairs import SurprisalOf, TokenBits
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +65,7 @@ def report_policy() -> str:
 def make_report(run: RunFolder, subject: Subject | None) -> Sequence[str]:
     """Write the report and return what could not be read. Raises FirstwordsError where another process has the run."""
     with run.locked():
-        return write_report(run, _surprisal_of(subject) if subject is not None else None).problems
-
-
-def _surprisal_of(subject: Subject) -> SurprisalOf:
-    from firstwords.evaluation.surprisal import Manner, score_texts
-    from firstwords.web.pairs import token_pieces
-
-    def surprisals(texts: Sequence[str]) -> list[list[TokenBits]]:
-        found = score_texts(subject, texts, Manner.of(subject))
-        return [[(piece.text, piece.bits) for piece in token_pieces(scored)] for scored in found]
-
-    return surprisals
+        return write_report(run, partial(piece_surprisals, subject) if subject is not None else None).problems
 
 
 def _changed(path: Path) -> float | None:
