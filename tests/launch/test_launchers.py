@@ -72,8 +72,10 @@ def assert_alike(run: RunFolder, alone: RunFolder) -> None:
 def test_two_processes_train_what_one_trains(sharded: str, alone: RunFolder, tmp_path: Path) -> None:
     recipe = recipe_with(shard_weights=sharded)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    environment = dict(os.environ)
     run = pipeline.run(recipe, workspace=tmp_path, until="training", offline=True, train=Torchrun(2))
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert environment == dict(os.environ)
     assert_alike(run, alone)
     mark = run.mark("training")
     assert mark is not None and mark.facts["steps"] == 8

@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +46,6 @@ class Torchrun:
         for left in (folder / RESULT, folder / PROBLEM, *(error_file(run, rank) for rank in range(self.processes))):
             left.unlink(missing_ok=True)
         logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # it prints tables of its own
-        os.environ[LAUNCHED] = "1"
-        # Each process would take all cores, and they would wait for each other.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.processes)))
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -57,18 +56,13 @@ class Torchrun:
             monitor_interval=0.2,
         )
         before = _last_state(folder)
-        # The agent takes the signals over and does not give them back.
-        handlers = {number: signal.getsignal(number) for number in _TAKEN_SIGNALS}
         try:
-            elastic_launch(config, sys.executable)("-m", "firstwords.launch.worker", str(run.path))
+            with _lent_to_the_agent(threads=max(1, (os.cpu_count() or 1) // self.processes)):
+                elastic_launch(config, sys.executable)("-m", "firstwords.launch.worker", str(run.path))
         except SignalException as stop:
             raise self._stopped(folder, before, Interrupted) from stop
         except ChildFailedError as failure:
             raise self._told(run, failure, before, Interrupted) from None
-        finally:
-            del os.environ[LAUNCHED]
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
         return TrainingResult(**read_json(folder / RESULT))
 
     def _check_devices(self, recipe: Recipe) -> None:
@@ -118,6 +112,26 @@ def cuda_devices() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+@contextmanager
+def _lent_to_the_agent(threads: int) -> Iterator[None]:
+    """What torchrun's agent and its processes take of this one, given back afterwards.
+
+    The agent keeps the signals that it took over. The processes inherit the environment: each would take all cores, and
+    they would wait for each other; later programs of this process must not.
+    """
+    handlers = {number: signal.getsignal(number) for number in _TAKEN_SIGNALS}
+    before = dict(os.environ)
+    os.environ[LAUNCHED] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _last_state(folder: Path) -> int:
