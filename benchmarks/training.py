@@ -318,6 +318,7 @@ def ours(given: argparse.Namespace) -> None:
 
     from firstwords.model.llama import Llama
     from firstwords.tokens.batches import StepBatch, TokenSequence
+    from firstwords.training.compiling import compiled_for
     from firstwords.training.devices import choose_device, prepare_process
     from firstwords.training.optimizers import make_optimizer
     from firstwords.training.step import Gradients, StepLoss, update
@@ -327,6 +328,7 @@ def ours(given: argparse.Namespace) -> None:
     rows, settings = examples(given, recipe), recipe.training
     device = choose_device(settings)
     model = Llama(recipe.model, recipe.tokenizer.vocabulary + 2, seed=1).to(device.kind)
+    fusion = compiled_for(model, recipe.override({"training.compile": "true"}), 0, device)
     step_loss, optimizer = StepLoss(model), make_optimizer(model, settings)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
 
@@ -339,7 +341,7 @@ def ours(given: argparse.Namespace) -> None:
             tokens = sum(len(sequence.ids) for sequence in chosen)
             yield StepBatch(tuple(chosen), tokens, tokens - count)
 
-    gradients = Gradients(step_loss, settings, device, scaler)
+    gradients = Gradients(step_loss, settings, device, scaler, fusion=fusion)
     turns, source = Turns(given), batches()
     while turns.step_begins():
         batch = next(source)

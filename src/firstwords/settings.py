@@ -238,6 +238,9 @@ class TrainingSettings(Settings):
     deterministic: bool = False
     """On CUDA: only kernels that sum in the same order every time, so that two trainings end with the same bits. They
     are slower. Elsewhere all are so already."""
+    compile: bool | Literal["auto"] = "auto"
+    """Make one loop of each chain of small operations, by torch.compile; results change by rounding. `auto` does so
+    where a compiler is there and the training is long enough to win back the half minute that it takes once."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Recompute activations to save memory; changes no result."""
     shard_weights: bool | Literal["auto"] = "auto"

@@ -18,8 +18,9 @@ from firstwords.evaluation.prefixes import prefix_batches
 from firstwords.evaluation.reader import Line
 from firstwords.evaluation.scoring import token_log_probs
 from firstwords.evaluation.subject import line_scores
+from firstwords.model.attention import Layout
 from firstwords.model.hub import save_folder
-from firstwords.model.llama import Layout, Llama
+from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
 

@@ -20,7 +20,8 @@ from firstwords.evaluation.own_model import OwnModel
 from firstwords.evaluation.reader import Reader, TokenizedText
 from firstwords.evaluation.surprisal import MARKS, Manner, ScoredText, _ranges, score_texts
 from firstwords.evaluation.word_borders import tokens_of_borders
-from firstwords.model.llama import Layout, Llama
+from firstwords.model.attention import Layout
+from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings, TokenizerSettings, TokenSettings
 from firstwords.tokens.tokenizer import Vocabulary, learn_tokenizer
 

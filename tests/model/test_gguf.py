@@ -13,9 +13,10 @@ from gguf import GGUFReader
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from firstwords.errors import FirstwordsError
+from firstwords.model.attention import Layout
 from firstwords.model.gguf import write_gguf
 from firstwords.model.hub import to_transformers_weights
-from firstwords.model.llama import Layout, Llama
+from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings, TokenizerSettings, TokenSettings
 from firstwords.tokens.tokenizer import Vocabulary, learn_tokenizer
 

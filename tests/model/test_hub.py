@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from firstwords.errors import FirstwordsError
+from firstwords.model.attention import Layout
 from firstwords.model.hub import load_folder, save_folder
-from firstwords.model.llama import Layout, Llama
+from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
 

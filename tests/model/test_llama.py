@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from firstwords.model.llama import Layout, Llama
+from firstwords.model.attention import Layout
+from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings
 
 SHAPE = ModelSettings(hidden=32, layers=2, heads=4, kv_heads=2, intermediate=48, positions=400)

@@ -16,7 +16,7 @@ from firstwords.model.llama import Llama
 from firstwords.model.loss import IGNORE, summed_cross_entropy
 from firstwords.run_folder import atomic_write_json
 from firstwords.settings import ModelSettings, TokenSettings, TrainingSettings
-from firstwords.tokens.batches import Batches, StepBatch, flat_batches
+from firstwords.tokens.batches import Batches, BatchesAhead, StepBatch, flat_batches
 from firstwords.tokens.encoding import TokenFile
 
 documents_lists = st.lists(st.integers(1, 30), min_size=1, max_size=25)
@@ -87,6 +87,13 @@ def test_a_step_is_the_same_whenever_and_wherever_it_is_asked_for(seed: int, acc
     for world_size in (1, 2, 3):
         slices = [sequence for rank in range(world_size) for sequence in whole.slice_of(rank, world_size)]
         assert sorted(map(str, slices)) == sorted(map(str, whole.sequences))
+
+
+def test_gathered_ahead_the_steps_are_the_same() -> None:
+    batches = made([3, 9, 1, 14, 7, 2, 8, 30, 5], LINES, batch_size=2, epochs=2)
+    ahead = BatchesAhead(batches)
+    for step in (*range(batches.steps), 2, 3, 0):  # in order, and out of it
+        assert pairs_of(ahead.step(step)) == pairs_of(batches.step(step))
 
 
 def test_epochs_are_shuffled_anew_and_seeds_differ() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from firstwords.model.llama import Layout, Llama
+from firstwords.model.attention import Layout
+from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings
 from firstwords.tokens.encoding import TokenFile
 from firstwords.tokens.tokenizer import Vocabulary

@@ -73,8 +73,13 @@ train(recipe_with(**json.loads(sys.argv[1])), int(sys.argv[2]), Path(sys.argv[3]
 @pytest.mark.heavy
 @pytest.mark.parametrize(
     "settings",
-    [{"precision": "fp32"}, {"precision": "bf16"}, EVERYTHING | {"precision": "bf16"}],
-    ids=["fp32", "bf16", "everything"],
+    [
+        {"precision": "fp32"},
+        {"precision": "bf16"},
+        {"precision": "bf16", "compile": True},
+        EVERYTHING | {"precision": "bf16"},
+    ],
+    ids=["fp32", "bf16", "compiled", "everything"],
 )
 def test_a_killed_run_ends_with_the_same_weights_and_losses(
     settings: dict[str, object], tokens: Path, vocabulary: Vocabulary, tmp_path: Path

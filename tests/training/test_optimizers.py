@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from firstwords.model.attention import Layout
 from firstwords.model.hub import to_transformers_weights
-from firstwords.model.llama import Layout, Llama
+from firstwords.model.llama import Llama
 from firstwords.model.loss import summed_cross_entropy
 from firstwords.settings import ModelSettings, TrainingSettings
 from firstwords.training.muon import MuonWithAdamW, orthogonalized

@@ -60,7 +60,7 @@ app = App(
     group_commands=Group("Help", sort_key=9),
 )
 for _group, _commands in {
-    _RECIPES: (recipes.recipes, recipes.new, recipes.schema, recipes.plan),
+    _RECIPES: (recipes.recipes, recipes.new, recipes.schema, recipes.plan, recipes.doctor),
     _RUNS: (running.quickstart, running.run),
     _STAGES: (running.corpus, running.tokenizer, running.train, exporting.export),
     _MEASURES: (evaluating.evaluate, scoring.score, comparing.compare, submitting.submission),

@@ -22,6 +22,17 @@ Workspace: TypeAlias = Annotated[
     Path, Parameter(name="--workspace", env_var="FIRSTWORDS_WORKSPACE", help="Folder that holds the runs.")
 ]
 
+DataFolders: TypeAlias = Annotated[
+    tuple[Path, ...],
+    Parameter(
+        name="--data",
+        help="Folder in which sources and test sets are looked for before they are downloaded. May be given "
+        "again: the first folder that has a name wins. Those of $FIRSTWORDS_DATA come last.",
+        show_default=False,
+        consume_multiple=False,
+    ),
+]
+
 RecipeName: TypeAlias = Annotated[str, Parameter(name="RECIPE", help="A bundled recipe's name or a .toml file.")]
 
 RecipeSettings: TypeAlias = Annotated[dict[str, str], Parameter(parse=False)]
@@ -35,15 +46,7 @@ class RecipeOptions:
 
     seed: Annotated[int | None, Parameter(help="Seed of all randomness, instead of the recipe's.")] = None
     name: Annotated[str | None, Parameter(help="Name of the run's folder; the recipe's name otherwise.")] = None
-    data: Annotated[
-        tuple[Path, ...],
-        Parameter(
-            help="Folder in which sources and test sets are looked for before they are downloaded. May be given "
-            "again: the first folder that has a name wins. Those of $FIRSTWORDS_DATA come last.",
-            show_default=False,
-            consume_multiple=False,
-        ),
-    ] = ()
+    data: DataFolders = ()
     workspace: Workspace = Path("runs")
     offline: Annotated[bool, Parameter(help="Download nothing.", show_default=False)] = False
     json: Json = False

@@ -8,7 +8,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from firstwords.cli.options import NO_OPTIONS, Json, RecipeName, RecipeOptions, RecipeSettings, load_recipe
+from firstwords.cli.options import (
+    NO_OPTIONS,
+    DataFolders,
+    Json,
+    RecipeName,
+    RecipeOptions,
+    RecipeSettings,
+    Workspace,
+    load_recipe,
+)
 from firstwords.cli.parsing import data_folders
 from firstwords.cli.printing import print_columns, print_json
 from firstwords.errors import FirstwordsError
@@ -84,3 +93,20 @@ def plan(
         print_json(found.to_json())
     else:
         print(found)
+
+
+def doctor(*, data: DataFolders = (), workspace: Workspace = Path("runs"), json: Json = False) -> None:
+    """Look at this machine: what it gives a training, what slows it, what is missing, and what to do about it."""
+    from dataclasses import asdict
+
+    from firstwords.launch.doctor import examine
+
+    found = examine(workspace, data_folders(data))
+    if json:
+        print_json([asdict(finding) for finding in found])
+        return
+    print_columns([(finding.about, finding.state, finding.found) for finding in found], wrap=True)
+    advice = [(finding.about, finding.do) for finding in found if finding.do]
+    if advice:
+        print("\nwhat to do")
+        print_columns(advice, wrap=True)

@@ -12,7 +12,8 @@ from torch import Tensor
 from firstwords.evaluation.reader import Line, Reader
 from firstwords.evaluation.scoring import token_log_probs
 from firstwords.evaluation.subject import Progress
-from firstwords.model.llama import Layout, Llama
+from firstwords.model.attention import Layout
+from firstwords.model.llama import Llama
 from firstwords.tokens.tokenizer import Vocabulary
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstwords.model.llama import Layout
+from firstwords.model.attention import Layout
 
 _NONE = -1
 

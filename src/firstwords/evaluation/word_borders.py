@@ -18,7 +18,7 @@ from firstwords.evaluation.hf_models import CausalModel
 from firstwords.evaluation.own_model import OwnModel
 from firstwords.evaluation.reader import Line, Reader
 from firstwords.evaluation.subject import Subject
-from firstwords.model.llama import Layout
+from firstwords.model.attention import Layout
 
 _CPU_TOKENS, _GPU_TOKENS = 1_024, 32_768
 """Tokens of a batch, padding counted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import torch
 
 from firstwords.model.llama import Llama
 from firstwords.tokens.batches import Batches, flat_batches
+from firstwords.training.compiling import compiled_for
 from firstwords.training.devices import Device, choose_device, prepare_process
 from firstwords.training.optimizers import make_optimizer
 from firstwords.training.step import StepLoss, add_gradient, update
@@ -46,6 +48,7 @@ def measure_training(
     prepare_process()
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
     model.gradient_checkpointing = checkpointing
+    fusion = compiled_for(model, recipe, batches.tokens_in_all, device)
     step_loss = StepLoss(model).train()
     optimizer = make_optimizer(model, recipe.training)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
@@ -59,7 +62,8 @@ def measure_training(
         gathering = time.perf_counter() - started
         for flat in flat_batches(sequences, device.micro_tokens, device.kind):
             started = time.perf_counter()
-            float(add_gradient(step_loss, flat, len(flat.ids_N), device, scaler))  # waits for the device
+            with fusion.entered() if fusion else nullcontext():
+                float(add_gradient(step_loss, flat, len(flat.ids_N), device, scaler))  # waits for the device
             passes.append((time.perf_counter() - started, int((flat.targets_N >= 0).sum())))
             if len(passes) > _WARM_UP and time.monotonic() > end:
                 break

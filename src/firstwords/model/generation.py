@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from firstwords.model.llama import Layout, Llama
+from firstwords.model.attention import Layout
+from firstwords.model.llama import Llama
 from firstwords.tokens.tokenizer import Vocabulary
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from firstwords.model.fusion import fused, fusing
 from firstwords.model.llama import compute_dtype
 
 IGNORE = -100
@@ -68,22 +69,31 @@ def _logits_to_gradient_(logits_nV: Tensor, targets_n: Tensor, z_loss: float) ->
 
     With p the softmax and Z its sum: d loss / d logit = p (1 + 2 z_loss log Z) - [target].
     """
-    loss = torch.zeros((), device=logits_nV.device, dtype=torch.float32)
+    kept_n1, targets_n1 = (targets_n[:, None] != IGNORE).float(), targets_n[:, None].clamp_min(0)
+    chosen_n1 = logits_nV.gather(1, targets_n1).float()
     count, vocabulary = logits_nV.shape
-    size = max(1, _CPU_ROW_LOGITS // vocabulary) if logits_nV.device.type == "cpu" else count
-    for start in range(0, count, size):
-        logits_rV, targets_r1 = logits_nV[start : start + size], targets_n[start : start + size, None]
-        kept_r1, targets_r1 = (targets_r1 != IGNORE).float(), targets_r1.clamp_min(0)
-        exps_rV = logits_rV.float()
-        largest_r1, chosen_r1 = exps_rV.amax(dim=1, keepdim=True), exps_rV.gather(1, targets_r1)
-        sums_r1 = exps_rV.sub_(largest_r1).exp_().sum(dim=1, keepdim=True)
-        log_z_r1 = largest_r1 + sums_r1.log()
-        losses_r1, share_r1 = log_z_r1 - chosen_r1, 1 / sums_r1
-        if z_loss:
-            losses_r1, share_r1 = losses_r1 + z_loss * log_z_r1**2, share_r1 * (1 + 2 * z_loss * log_z_r1)
-        loss += (losses_r1 * kept_r1).sum()
-        logits_rV.copy_(exps_rV.mul_(share_r1 * kept_r1).scatter_add_(1, targets_r1, -kept_r1))
-    return loss
+    size = max(1, _CPU_ROW_LOGITS // vocabulary) if logits_nV.device.type == "cpu" and not fusing() else count
+    log_z_n1 = torch.cat(
+        [
+            _softmax_(logits_nV[start : start + size], kept_n1[start : start + size], z_loss)
+            for start in range(0, count, size)
+        ]
+    )
+    gradient_n1 = (chosen_n1 - log_z_n1).exp() * (1 + 2 * z_loss * log_z_n1) - 1
+    logits_nV.scatter_(1, targets_n1, (gradient_n1 * kept_n1).to(logits_nV.dtype))
+    return ((log_z_n1 - chosen_n1 + z_loss * log_z_n1**2) * kept_n1).sum()
+
+
+@fused
+def _softmax_(logits_rV: Tensor, kept_r1: Tensor, z_loss: float) -> Tensor:
+    """Write kept p (1 + 2 z_loss log Z) over the logits, and return log Z."""
+    exps_rV = logits_rV.float()
+    largest_r1 = exps_rV.amax(dim=1, keepdim=True)
+    exps_rV = exps_rV.sub_(largest_r1).exp_()
+    sums_r1 = exps_rV.sum(dim=1, keepdim=True)
+    log_z_r1 = largest_r1 + sums_r1.log()
+    logits_rV.copy_(exps_rV.mul_(kept_r1 / sums_r1 * (1 + 2 * z_loss * log_z_r1)))
+    return log_z_r1
 
 
 @torch.no_grad()

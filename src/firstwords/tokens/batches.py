@@ -7,6 +7,7 @@ alone. The rows of all epochs follow one another, and `row_plan` says which of t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from firstwords.tokens.row_plan import Place, plan_rows
 if TYPE_CHECKING:
     import torch
 
-    from firstwords.model.llama import Layout
+    from firstwords.model.attention import Layout
 
 _ROUND_TOKENS = 64
 """Flat batches are filled up to a multiple of this, so that the CPU's matrix kernels, made anew for each shape they
@@ -78,6 +79,11 @@ class Batches:
         targets = sum(len(sequence.ids) - 1 for sequence in sequences)
         return StepBatch(sequences, sum(len(sequence.ids) for sequence in found), targets)
 
+    @property
+    def tokens_in_all(self) -> int:
+        """Tokens that all steps read, about."""
+        return round(self.epochs_done(self.steps) * self._tokens.facts.tokens)
+
     def epochs_done(self, steps: int) -> float:
         """Passes over the text after so many steps."""
         return self._plan.epochs_done(steps)
@@ -120,6 +126,24 @@ class Batches:
         examples = self._tokens.facts.examples
         order = np.random.default_rng((self._seed, epoch)).permutation(examples)
         return order, np.diff(self._tokens.offsets)[order].cumsum()
+
+
+class BatchesAhead:
+    """The same batches, each gathered while the step before it is made; for devices that do not need the CPU."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._worker = ThreadPoolExecutor(max_workers=1)
+        self._coming: tuple[int, Future[StepBatch]] | None = None
+
+    def step(self, step: int) -> StepBatch:
+        """The batch of optimizer step `step`."""
+        expected, coming = self._coming or (None, None)
+        batch = coming.result() if coming is not None and expected == step else self._batches.step(step)
+        following = step + 1
+        if following < self._batches.steps:
+            self._coming = following, self._worker.submit(self._batches.step, following)
+        return batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +189,7 @@ def flat(sequences: Sequence[TokenSequence], device: torch.device | str = "cpu")
     """Sequences one after the other, filled up; without any it is all filler, which gives no loss and no gradient."""
     import torch
 
-    from firstwords.model.llama import Layout
+    from firstwords.model.attention import Layout
     from firstwords.model.loss import IGNORE
 
     lengths = [len(sequence.ids) - 1 for sequence in sequences]

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from firstwords.errors import FirstwordsError
 from firstwords.run_folder import atomic_folder, atomic_write_json, sha256_of
 from firstwords.training.averaging import WeightAverage
-from firstwords.training.processes import ALONE, Processes, gathered, like
+from firstwords.training.processes import gathered, like
 
 _KEPT_STATES = 2
 
@@ -49,25 +49,35 @@ class Progress:
         return replace(self, step=step, words_seen=words_seen, seconds=seconds, micro_tokens=micro_tokens)
 
 
-def save_checkpoint(
-    folder: Path,
+Files = dict[str, dict[str, Tensor]]
+"""Names of a checkpoint's files, and the tensors in each."""
+
+
+def checkpoint_files(
     model: nn.Module,
-    progress: Progress,
     optimizer: Optimizer | None = None,
     average: WeightAverage | None = None,
-    processes: Processes = ALONE,
-) -> None:
-    """Write a model, and with `optimizer` the whole training state, as one folder; an older one is replaced.
+    *,
+    copied: bool = False,
+) -> Files:
+    """A model, and with `optimizer` the whole training state, as it is to be written.
 
-    All processes that train together call it, since each may hold a part of the tensors; one of them writes.
+    All processes that train together call it, since each may hold a part of the tensors. copied: to the CPU's memory,
+    so that training may go on before they are written.
     """
     files = {"model.safetensors": gathered(dict(model.named_parameters()))}
     if optimizer is not None:
         files["optimizer.safetensors"] = gathered(_optimizer_tensors(optimizer))
     if average is not None:
         files["average.safetensors"] = gathered(average.tensors)
-    if not processes.leads:
-        return
+    if copied:
+        for tensors in files.values():
+            tensors.update({name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()})
+    return files
+
+
+def write_checkpoint(folder: Path, files: Files, progress: Progress) -> None:
+    """Write a checkpoint as one folder; an older one is replaced."""
     with atomic_folder(folder) as new:
         for name, tensors in files.items():
             _save_file(tensors, new / name)
@@ -140,17 +150,10 @@ def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def save_state(
-    folder: Path,
-    model: nn.Module,
-    optimizer: Optimizer,
-    progress: Progress,
-    average: WeightAverage | None = None,
-    processes: Processes = ALONE,
-) -> None:
+def write_state(folder: Path, files: Files, progress: Progress) -> None:
     """Write the state after `progress.step` steps into `folder` and remove all but the newest two."""
-    save_checkpoint(folder / f"step-{progress.step:08d}", model, progress, optimizer, average, processes)
-    for old in saved_states(folder)[:-_KEPT_STATES] if processes.leads else ():
+    write_checkpoint(folder / f"step-{progress.step:08d}", files, progress)
+    for old in saved_states(folder)[:-_KEPT_STATES]:
         shutil.rmtree(old)
 
 

@@ -40,6 +40,11 @@ class Device:
         """Tokens that pass the model at once: enough to fill the device, few enough for its memory."""
         return 32_768 if self.kind == "cuda" else 4_096
 
+    @property
+    def leaves_cpu_idle(self) -> bool:
+        """Whether other work can be done while it makes a step: the next batch gathered, a state written."""
+        return self.kind == "cuda"
+
     def free_memory_bytes(self) -> int:
         """Memory that is free on the device now."""
         if self.kind == "cuda":

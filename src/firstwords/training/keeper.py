@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from torch.optim import Optimizer
 from firstwords.model.llama import Llama
 from firstwords.settings import TrainingSettings
 from firstwords.training.averaging import WeightAverage
-from firstwords.training.checkpoints import Progress, load_checkpoint, save_checkpoint, save_state, saved_states
+from firstwords.training.checkpoints import (
+    Progress,
+    checkpoint_files,
+    load_checkpoint,
+    saved_states,
+    write_checkpoint,
+    write_state,
+)
 from firstwords.training.processes import Processes
 from firstwords.training.schedule import checkpoint_name, checkpoints_due
 from firstwords.training.trackers import write_losses
@@ -32,16 +40,22 @@ class Keeper:
         average: WeightAverage | None,
         processes: Processes,
         on_checkpoint: Callable[[Path], None],
+        *,
+        beside: bool = False,
     ) -> None:
         """All processes that train together have one and call it alike; the one that leads writes.
 
-        on_checkpoint: told, in that one, of every model kept at a count of words seen.
+        on_checkpoint: told, in that one, of every model kept at a count of words seen. beside: states are written while
+        training goes on, from a copy; worth it where steps do not need the CPU.
         """
         self.states = folder / "state"
         self._folder, self._settings = folder, settings
         self._model, self._optimizer, self._scaler, self._average = model, optimizer, scaler, average
         self._processes, self._on_checkpoint = processes, on_checkpoint
         self._last_save = time.monotonic()
+        self._beside = beside
+        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._writing: Future[None] | None = None
 
     def resume(self) -> Progress:
         """Load the newest state; where there is none, keep the untrained model and begin at step 0."""
@@ -72,6 +86,7 @@ class Keeper:
 
     def keep_last(self, progress: Progress) -> None:
         """Keep the model after the last step, and the average of its weights where there is one."""
+        self.finish_writing()
         self._save("last", progress)
         if self._average is not None:
             with self._average.in_place():
@@ -82,16 +97,32 @@ class Keeper:
         """Whether the time between saves of the state is over."""
         return time.monotonic() - self._last_save > 60 * self._settings.resume_minutes
 
-    def save_state(self, progress: Progress) -> None:
-        """Save everything that the next step depends on. The metrics of all steps must be on disk before."""
+    def save_state(self, progress: Progress, *, wait: bool) -> None:
+        """Save everything that the next step depends on. The metrics of all steps must be on disk before.
+
+        wait: until it is written. Raises OSError where this or the state before it could not be.
+        """
+        self.finish_writing()
         progress = replace(progress, scaler=self._scaler.state_dict() or None)
-        save_state(self.states, self._model, self._optimizer, progress, self._average, self._processes)
+        files = checkpoint_files(self._model, self._optimizer, self._average, copied=self._beside)
+        if self._processes.leads:
+            self._writing = self._writer.submit(write_state, self.states, files, progress)
+        if wait or not self._beside:
+            self.finish_writing()
         self._write_losses()
         self._last_save = time.monotonic()
 
+    def finish_writing(self) -> None:
+        """Wait for the state that is being written; its error is raised here."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
     def _save(self, name: str, progress: Progress) -> Path:
         folder = self._folder / "checkpoints" / name
-        save_checkpoint(folder, self._model, progress, processes=self._processes)
+        files = checkpoint_files(self._model)
+        if self._processes.leads:
+            write_checkpoint(folder, files, progress)
         return folder
 
     def _write_losses(self) -> None:

@@ -18,10 +18,11 @@ from firstwords.model.cost import ModelCost, training_memory_bytes
 from firstwords.model.llama import Llama
 from firstwords.recipe import Recipe
 from firstwords.reporter import Reporter, Silent
-from firstwords.tokens.batches import Batches, StepBatch
+from firstwords.tokens.batches import Batches, BatchesAhead, StepBatch
 from firstwords.tokens.encoding import TokenFile
 from firstwords.training.averaging import WeightAverage
 from firstwords.training.checkpoints import Progress, saved_states
+from firstwords.training.compiling import compiled_for
 from firstwords.training.dev_loss import average_dev_loss, dev_loss
 from firstwords.training.devices import Device, choose_device, prepare_process, reproducible
 from firstwords.training.keeper import Keeper
@@ -93,14 +94,19 @@ def _train(
     dev_tokens = TokenFile(tokens, "dev")
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
     model.gradient_checkpointing = wants_checkpointing(recipe, vocabulary, device)
+    fusion = compiled_for(model, recipe, batches.tokens_in_all, device, processes, reporter.say)
     step_loss = share(StepLoss(model), processes, sharded=wants_sharding(recipe, vocabulary, device, processes))
     optimizer = make_optimizer(model, settings)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
-    keeper = Keeper(folder, settings, model, optimizer, scaler, average, processes, on_checkpoint)
+    source = BatchesAhead(batches) if device.leaves_cpu_idle else batches
+    keeper = Keeper(
+        folder, settings, model, optimizer, scaler, average, processes, on_checkpoint, beside=device.leaves_cpu_idle
+    )
     progress = keeper.resume()
-    gradients = Gradients(step_loss, settings, device, scaler, processes, reporter.say)
-    gradients.micro_tokens = min(progress.micro_tokens or device.micro_tokens, device.micro_tokens)
+    gradients = Gradients(
+        step_loss, settings, device, scaler, processes, reporter.say, fusion=fusion, micro_tokens=progress.micro_tokens
+    )
     log = MetricsLog(folder / "metrics.jsonl", progress.step) if processes.leads else NoLog()
 
     with _stop_requests() as stop_requested:
@@ -108,7 +114,7 @@ def _train(
             started = time.monotonic()
             rate = learning_rate(step, batches.steps, settings)
             set_learning_rate(optimizer, rate)
-            batch = batches.step(step)
+            batch = source.step(step)
             loss = gradients.add(batch, processes.seed(recipe.seed, step))
             gradient_norm = update(step_loss, optimizer, scaler, settings.clip_norm)
             # What the processes must agree on: they save and stop after the same step.
@@ -135,7 +141,7 @@ def _train(
             keeper.keep_at_words(words_before, progress)
             if stopping or saving:
                 log.flush()
-                keeper.save_state(progress)
+                keeper.save_state(progress, wait=bool(stopping))
             if stopping and step + 1 < batches.steps:
                 raise Interrupted(step + 1)
 

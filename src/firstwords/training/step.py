@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from firstwords.errors import FirstwordsError
+from firstwords.model.fusion import Fusion
 from firstwords.model.llama import Llama
 from firstwords.model.loss import summed_cross_entropy
 from firstwords.settings import TrainingSettings
@@ -43,12 +45,19 @@ class Gradients:
         scaler: torch.amp.GradScaler,
         processes: Processes = ALONE,
         say: Callable[[str], None] = lambda _: None,
+        *,
+        fusion: Fusion | None = None,
+        micro_tokens: int | None = None,
     ) -> None:
-        """step_loss: a StepLoss, or what `processes.share` made of it. say: told where memory ran out."""
-        self.micro_tokens = device.micro_tokens
+        """step_loss: a StepLoss, or what `processes.share` made of it. say: told where memory ran out.
+
+        fusion: entered for forward and backward. micro_tokens: what had to do before, where memory ran out.
+        """
+        self.micro_tokens = min(micro_tokens or device.micro_tokens, device.micro_tokens)
         """Inputs of the largest micro-batch. Results depend on it by the rounding of sums."""
         self._step_loss, self._settings, self._device = step_loss, settings, device
         self._scaler, self._processes, self._say = scaler, processes, say
+        self._compiled = fusion.entered if fusion is not None else nullcontext
 
     def add(self, batch: StepBatch, seed: int) -> float:
         """Add the gradient of a step's mean loss; returns this process's part of that loss.
@@ -73,7 +82,7 @@ class Gradients:
         parts = micro_batches(batch, self.micro_tokens, self._processes.rank, self._processes.size)
         losses = []
         for number, part in enumerate(parts, start=1):
-            with gradients_kept_back(self._step_loss, until_next=number < len(parts)):
+            with gradients_kept_back(self._step_loss, until_next=number < len(parts)), self._compiled():
                 losses.append(
                     add_gradient(
                         self._step_loss,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from firstwords.model.llama import Layout
+from firstwords.model.attention import Layout
 
 if TYPE_CHECKING:
     from firstwords.evaluation.own_model import OwnModel

@@ -26,7 +26,8 @@ from firstwords.evaluation.tasks.age_of_acquisition import (
     official_age,
 )
 from firstwords.evaluation.tasks.task import Lookup, NotFound, Task, TaskData, write_task_result
-from firstwords.model.llama import Layout, Llama
+from firstwords.model.attention import Layout
+from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
 

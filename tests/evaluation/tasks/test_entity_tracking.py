@@ -19,7 +19,8 @@ from firstwords.evaluation.own_model import OwnModel
 from firstwords.evaluation.tasks import find_task
 from firstwords.evaluation.tasks.choices import ChoiceProtocol, Question, answers, floors, mean_of
 from firstwords.evaluation.tasks.task import Lookup, Measure, NotFound, TaskData, TaskResult, write_task_result
-from firstwords.model.llama import Layout, Llama
+from firstwords.model.attention import Layout
+from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
 

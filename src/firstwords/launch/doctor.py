@@ -1,0 +1,164 @@
+"""What this machine gives a training, what slows it, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+
+from firstwords.data.download import cache_folder
+from firstwords.model.fusion import missing_for_fusion
+from firstwords.settings import TrainingSettings
+from firstwords.training.devices import Device, choose_device, prepare_process
+
+_LOW_MEMORY, _LOW_DISK = 4e9, 10e9
+_PRODUCT_ROWS, _PRODUCT_WIDTH = 2_048, 2_048
+_PRODUCT_SECONDS = 0.7
+
+_PACKAGES = {
+    "report": (("altair", "vl_convert"), "the page of a run and its charts"),
+    "web": (("fastapi", "uvicorn"), "`firstwords serve`"),
+    "gguf": (("gguf",), "export to GGUF"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing about the machine.
+
+    state: "good"; "slow", what costs time; "missing", what some command needs. do: what mends it, with its gain.
+    """
+
+    about: str
+    found: str
+    state: Literal["good", "slow", "missing"] = "good"
+    do: str | None = None
+
+
+def examine(workspace: Path, data: Sequence[Path]) -> list[Finding]:
+    """Look at the machine; takes some seconds, in which products of matrices are timed."""
+    prepare_process()
+    device = choose_device(TrainingSettings())
+    return [
+        Finding("versions", f"Python {platform.python_version()}, PyTorch {torch.__version__}"),
+        *_processor(device),
+        *_products(device),
+        _compiler(device),
+        _allocator(),
+        *_memory(workspace, device),
+        *_folders(data),
+        *_packages(),
+    ]
+
+
+def _processor(device: Device) -> Iterator[Finding]:
+    if device.kind == "cuda":
+        yield Finding(
+            "device", f"{torch.cuda.get_device_name()}, {torch.cuda.device_count()} in all, {device.precision}"
+        )
+    else:
+        yield Finding("device", f"{device.kind}, {device.precision}")
+    threads, cores = torch.get_num_threads(), len(psutil.Process().cpu_affinity() or ()) or os.cpu_count() or 1
+    if device.kind == "cpu" and threads < psutil.cpu_count(logical=False) and threads < cores:
+        yield Finding(
+            "threads",
+            f"{threads} of {cores} cores are used",
+            "slow",
+            "unset OMP_NUM_THREADS, or set it to the number of cores: one core trains about half as fast as two",
+        )
+    else:
+        yield Finding("threads", f"{threads} on {cores} cores")
+    if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
+        yield Finding(
+            "waiting", "OMP_WAIT_POLICY is passive", "slow", "unset it: a step of Model B takes a sixth longer with it"
+        )
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if device.kind == "cpu" and load > 0.5:
+        yield Finding(
+            "load",
+            f"{load:.1f} other threads are at work",
+            "slow",
+            "stop them: two programs that use all cores slow each other three- to fourfold",
+        )
+
+
+def _products(device: Device) -> Iterator[Finding]:
+    types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    for precision in dict.fromkeys((device.precision, "fp32")):
+        rate = product_rate(device.kind, types[precision])
+        yield Finding(f"products in {precision}", f"{rate / 1e9:,.0f} GFLOP/s")
+
+
+def product_rate(device: str, dtype: torch.dtype) -> float:
+    """Floating-point operations a second in products of large matrices."""
+    left = torch.randn(_PRODUCT_ROWS, _PRODUCT_WIDTH, device=device).to(dtype)
+    right = torch.randn(_PRODUCT_WIDTH, _PRODUCT_WIDTH, device=device).to(dtype)
+    float((left @ right)[0, 0])  # kernels are made
+    count, started = 0, time.perf_counter()
+    while (taken := time.perf_counter() - started) < _PRODUCT_SECONDS:
+        float((left @ right)[0, 0])  # waits for the device
+        count += 1
+    return 2.0 * _PRODUCT_ROWS * _PRODUCT_WIDTH**2 * count / taken
+
+
+def _compiler(device: Device) -> Finding:
+    missing = missing_for_fusion(device.kind)
+    if missing is None:
+        return Finding("compiler", "there: long trainings run compiled")
+    return Finding(
+        "compiler",
+        f"no {missing.removeprefix('a ')}: trainings run as they are written",
+        "slow",
+        "install g++ (Debian: `apt install g++`); on two cores compiled steps were 1.1 to 1.3 times as fast",
+    )
+
+
+def _allocator() -> Finding:
+    if os.environ.get("LD_PRELOAD"):
+        return Finding("allocator", f"preloaded: {os.environ['LD_PRELOAD']}")
+    if platform.libc_ver()[0] == "glibc":
+        return Finding("allocator", "glibc's, told to keep what it has: nothing to be won by another")
+    return Finding("allocator", f"of {platform.system()}")
+
+
+def _memory(workspace: Path, device: Device) -> Iterator[Finding]:
+    free = device.free_memory_bytes()
+    if free < _LOW_MEMORY:
+        yield Finding("memory", f"{free / 1e9:.1f} GB free", "slow", "close other programs; Model B needs about 3 GB")
+    else:
+        yield Finding("memory", f"{free / 1e9:.1f} GB free")
+    there = next(folder for folder in (workspace.absolute(), *workspace.absolute().parents) if folder.exists())
+    disk = shutil.disk_usage(there).free
+    advice = (
+        "make room, or name another folder by --workspace: a run of Model B takes 3 GB" if disk < _LOW_DISK else None
+    )
+    yield Finding("disk", f"{disk / 1e9:.0f} GB free in {there}", "missing" if advice else "good", advice)
+
+
+def _folders(data: Sequence[Path]) -> Iterator[Finding]:
+    for folder in data:
+        if folder.is_dir():
+            yield Finding("data", str(folder))
+        else:
+            yield Finding("data", f"{folder} is not there", "missing", "mend --data or $FIRSTWORDS_DATA")
+    yield Finding("downloads", f"kept in {cache_folder()}")
+
+
+def _packages() -> Iterator[Finding]:
+    for extra, (names, use) in _PACKAGES.items():
+        lacking = [name for name in names if importlib.util.find_spec(name) is None]
+        if lacking:
+            yield Finding(
+                extra, f"{', '.join(lacking)} not installed", "missing", f"pip install firstwords[{extra}], for {use}"
+            )
+        else:
+            yield Finding(extra, f"installed: {use}")

@@ -1,0 +1,93 @@
+"""Chains of small operations made into one loop each, by torch.compile.
+
+A function marked `fused` runs as it is written, but while a `Fusion` is entered: then it runs in its compiled form. On
+a CPU this saves most passes over memory between the products, which take about as long as the products do.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from firstwords.data.download import cache_folder
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
+
+_entered: list[Fusion] = []
+
+
+def fused(function: Callable[Given, Made]) -> Callable[Given, Made]:
+    """Mark a function of tensors as worth compiling. Its sizes may vary from call to call."""
+
+    @functools.wraps(function)
+    def call(*args: Given.args, **kwargs: Given.kwargs) -> Made:
+        run = _entered[-1].compiled(function) if _entered else function
+        return run(*args, **kwargs)
+
+    return call
+
+
+def fusing() -> bool:
+    """Whether functions marked `fused` run in their compiled form now."""
+    return bool(_entered)
+
+
+class Fusion:
+    """The compiled forms of one training run.
+
+    What a compiler makes of a function depends on the sizes that it sees first, and sums are rounded by it. A run that
+    went on after a stop must make the same, so first sizes are to be the same (`warm up` with them), and compiled code
+    is kept on disk by what it was made for: a second start finds it there.
+    """
+
+    def __init__(self, made_for: str) -> None:
+        """made_for: names the model and the first sizes; code is shared between the runs for which it is equal."""
+        key = hashlib.sha256(f"{torch.__version__} {made_for}".encode()).hexdigest()[:16]
+        self._folder = cache_folder() / "compiled" / key
+        self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The compiled form of `function`; made when it is first called."""
+        if function not in self._compiled:
+            self._compiled[function] = torch.compile(function, dynamic=True)
+        return self._compiled[function]
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """While it lasts, `fused` functions run compiled."""
+        folder_before = os.environ.get(_FOLDER)
+        os.environ[_FOLDER] = str(self._folder)
+        _entered.append(self)
+        try:
+            # Two sizes that happen to be equal at first are two sizes still.
+            with torch.fx.experimental._config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+                yield
+        finally:
+            _entered.pop()
+            if folder_before is None:
+                del os.environ[_FOLDER]
+            else:
+                os.environ[_FOLDER] = folder_before
+
+
+_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def missing_for_fusion(device: str) -> str | None:
+    """What torch.compile needs on a device and does not find; None where nothing is missing."""
+    if device == "mps":
+        return "a compiler for MPS"
+    if device == "cuda" and importlib.util.find_spec("triton") is None:
+        return "triton"
+    if not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++")):
+        return "a C++ compiler"
+    return None

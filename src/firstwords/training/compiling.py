@@ -1,0 +1,71 @@
+"""Whether a training runs compiled, and the compiling before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from firstwords.errors import FirstwordsError
+from firstwords.model.cost import training_flops_per_token
+from firstwords.model.fusion import Fusion, missing_for_fusion
+from firstwords.model.llama import Llama
+from firstwords.recipe import Recipe
+from firstwords.tokens.batches import TokenSequence, flat
+from firstwords.training.devices import Device
+from firstwords.training.processes import ALONE, Processes
+from firstwords.training.step import StepLoss, add_gradient
+
+_WORTH_FLOPS = 1e14
+"""Trainings below it end within a few minutes on two cores, and would win little."""
+_FIRST_TOKENS = 1_024
+"""Size of the batch that is compiled for first."""
+
+
+def compiled_for(
+    model: Llama,
+    recipe: Recipe,
+    tokens: int,
+    device: Device,
+    processes: Processes = ALONE,
+    say: Callable[[str], None] = lambda _: None,
+) -> Fusion | None:
+    """What is compiled for a training on so many tokens in all; None where it runs as it is written, as in several
+    processes.
+
+    Raises FirstwordsError where the recipe asks for it and the machine has no compiler.
+    """
+    asked, context = recipe.training.compile, recipe.tokens.context
+    missing = missing_for_fusion(device.kind)
+    if asked is True and missing is not None:
+        raise FirstwordsError(
+            f"compiling needs {missing}, and there is none",
+            where="training.compile",
+            do='install one, or set training.compile = "auto"',
+        )
+    flops = tokens * training_flops_per_token(recipe.model, model.vocabulary, 0)
+    if not asked or (asked == "auto" and (missing is not None or flops < _WORTH_FLOPS)) or processes.size > 1:
+        return None
+    fusion = Fusion(f"{recipe.model} {model.vocabulary} {context} {device} {torch.get_num_threads()}")
+    say("compiling the model's loops; a first time takes about half a minute")
+    try:
+        _compile(fusion, StepLoss(model), context, device)
+    except Exception as error:
+        if asked is True:
+            raise
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        say(f"compiling failed ({told[0]}); training goes on without, more slowly")
+        return None
+    finally:
+        model.zero_grad()
+    return fusion
+
+
+def _compile(fusion: Fusion, step_loss: StepLoss, context: int, device: Device) -> None:
+    """Run forward and backward on a batch whose sizes depend on the context alone."""
+    rows = max(2, _FIRST_TOKENS // context)
+    batch = flat([TokenSequence(np.zeros(context + 1, dtype=np.int64), row) for row in range(rows)], device.kind)
+    step_loss.train()
+    with fusion.entered():
+        add_gradient(step_loss, batch, 1, device, torch.amp.GradScaler(device.kind, enabled=False))
