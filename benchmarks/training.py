@@ -10,7 +10,7 @@ that a slow spell of the machine meets all of them:
 
 Rows are packed (512 tokens, random ids, 16 a batch) or the cards' own lines (Model A's text in DIR/cards; padded to the
 context for all but firstwords). Medians over the rounds; JSON on stdout. --preload LIBRARY is given to all of them by
-LD_PRELOAD, as for tcmalloc. --device cuda measures on a GPU.
+LD_PRELOAD, as for tcmalloc. --set changes a setting of the recipe for all of them. --device cuda measures on a GPU.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ import numpy as np
 
 PEERS = ("cards", "trainer", "compiled", "firstwords")
 PACKED = {"context": 512, "batch": 16, "accumulation": 1}
+A_LONG_TRAINING = 10**12
+"""Tokens; ours prepares itself as for one."""
 
 
 def main() -> None:
@@ -43,13 +45,29 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps a turn")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, help="packed rows a step, instead of 16")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in model.layers=4")
     parser.add_argument("--preload", help="library that every process loads first")
     parser.add_argument("--worker", choices=PEERS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
         work(given)
         return
-    workers = {peer: Worker(peer, given) for peer in given.peers}
+    found = {
+        "model": given.model,
+        "set": given.set,
+        "rows": given.rows,
+        "device": given.device,
+        "preload": given.preload,
+        "rounds": given.rounds,
+        "steps_a_turn": given.steps,
+        "threads": os.cpu_count(),
+    }
+    print(json.dumps(found | measure(sys.argv[1:], given), indent=1))
+
+
+def measure(words: list[str], given: argparse.Namespace) -> dict[str, Any]:
+    """Let the peers take turns; words: the options that their processes get, beside `--worker`."""
+    workers = {peer: Worker(peer, words, given.preload) for peer in given.peers}
     seconds: dict[str, list[float]] = {peer: [] for peer in given.peers}
     tokens: dict[str, int] = {}
     for turn in range(given.rounds + 1):
@@ -60,23 +78,12 @@ def main() -> None:
                 tokens[peer] = told["tokens"] // given.steps
             taken = told["seconds"] / given.steps
             print(f"{turn} {peer}: {taken:.3f} s a step, loss {told['loss']:.3f}", file=sys.stderr, flush=True)
-    peaks = {peer: worker.stop() for peer, worker in workers.items()}
-    print(json.dumps(summary(given, seconds, tokens, peaks), indent=1))
+    return summary(seconds, tokens, {peer: worker.stop() for peer, worker in workers.items()})
 
 
-def summary(
-    given: argparse.Namespace, seconds: dict[str, list[float]], tokens: dict[str, int], peaks: dict[str, int]
-) -> dict[str, Any]:
+def summary(seconds: dict[str, list[float]], tokens: dict[str, int], peaks: dict[str, int]) -> dict[str, Any]:
     """Medians, spreads and ratios to every peer, round by round."""
-    found: dict[str, Any] = {
-        "model": given.model,
-        "rows": given.rows,
-        "device": given.device,
-        "preload": given.preload,
-        "rounds": given.rounds,
-        "steps_a_turn": given.steps,
-        "threads": os.cpu_count(),
-    }
+    found: dict[str, Any] = {}
     for peer, taken in seconds.items():
         found[peer] = {
             "seconds_a_step": round(statistics.median(taken), 4),
@@ -98,11 +105,11 @@ def summary(
 class Worker:
     """A process that makes some steps whenever it is its turn."""
 
-    def __init__(self, peer: str, given: argparse.Namespace) -> None:
-        environment = dict(os.environ) | ({"LD_PRELOAD": given.preload} if given.preload else {})
-        words = [sys.executable, __file__, *sys.argv[1:], "--worker", peer]
+    def __init__(self, peer: str, words: list[str], preload: str | None) -> None:
+        environment = dict(os.environ) | ({"LD_PRELOAD": preload} if preload else {})
+        command = [sys.executable, __file__, *words, "--worker", peer]
         self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, bufsize=1
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, bufsize=1
         )
 
     def turn(self) -> dict[str, Any]:
@@ -182,7 +189,7 @@ def recipe_of(given: argparse.Namespace) -> Any:
             "training.accumulation": str(PACKED["accumulation"]),
         }
         recipe = recipe.override(changes)
-    return recipe
+    return recipe.override(dict(change.split("=", 1) for change in given.set))
 
 
 def examples(given: argparse.Namespace, recipe: Any) -> list[np.ndarray]:
@@ -190,7 +197,7 @@ def examples(given: argparse.Namespace, recipe: Any) -> list[np.ndarray]:
     if given.rows == "packed":
         rng = np.random.default_rng(0)
         vocabulary = recipe.tokenizer.vocabulary
-        return [rng.integers(0, vocabulary, PACKED["context"]) for _ in range(512)]
+        return [rng.integers(0, vocabulary, recipe.tokens.context) for _ in range(512)]
     from tokenizers import Tokenizer
 
     card = given.model.removeprefix("model-")
@@ -320,6 +327,7 @@ def ours(given: argparse.Namespace) -> None:
     from firstwords.tokens.batches import StepBatch, TokenSequence
     from firstwords.training.compiling import compiled_for
     from firstwords.training.devices import choose_device, prepare_process
+    from firstwords.training.micro_batch import micro_tokens_for
     from firstwords.training.optimizers import make_optimizer
     from firstwords.training.step import Gradients, StepLoss, update
 
@@ -328,7 +336,8 @@ def ours(given: argparse.Namespace) -> None:
     rows, settings = examples(given, recipe), recipe.training
     device = choose_device(settings)
     model = Llama(recipe.model, recipe.tokenizer.vocabulary + 2, seed=1).to(device.kind)
-    fusion = compiled_for(model, recipe.override({"training.compile": "true"}), 0, device)
+    model.gradient_checkpointing = settings.gradient_checkpointing is True
+    fusion = compiled_for(model, recipe, A_LONG_TRAINING, device)
     step_loss, optimizer = StepLoss(model), make_optimizer(model, settings)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
 
@@ -341,8 +350,9 @@ def ours(given: argparse.Namespace) -> None:
             tokens = sum(len(sequence.ids) for sequence in chosen)
             yield StepBatch(tuple(chosen), tokens, tokens - count)
 
-    gradients = Gradients(step_loss, settings, device, scaler, fusion=fusion)
     turns, source = Turns(given), batches()
+    size = micro_tokens_for(model, recipe, A_LONG_TRAINING, next(source), device, fusion=fusion)
+    gradients = Gradients(step_loss, settings, device, scaler, fusion=fusion, micro_tokens=size)
     while turns.step_begins():
         batch = next(source)
         loss = gradients.add(batch, seed=1)

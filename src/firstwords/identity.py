@@ -23,7 +23,8 @@ _VERSION = 1
 """Raised when a stage's code changes what it makes, so that old results are not taken for new ones."""
 
 _FREE_TRAINING_SETTINGS = {
-    "compile", "device", "log-every-steps", "resume-minutes", "select", "gradient-checkpointing", "shard-weights",
+    "compile", "device", "log-every-steps", "micro-tokens", "resume-minutes", "select", "gradient-checkpointing",
+    "shard-weights",
 }  # fmt: skip
 """Training settings that do not change the weights of a training run."""
 

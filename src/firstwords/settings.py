@@ -241,6 +241,9 @@ class TrainingSettings(Settings):
     compile: bool | Literal["auto"] = "auto"
     """Make one loop of each chain of small operations, by torch.compile; results change by rounding. `auto` does so
     where a compiler is there and the training is long enough to win back the half minute that it takes once."""
+    micro_tokens: Positive | Literal["auto"] = "auto"
+    """Tokens that pass the model at once: a larger batch goes through in parts, and their gradients are added up;
+    results change by rounding. `auto` measures what is fastest here where the training is long, and remembers it."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
     """Recompute activations to save memory; changes no result."""
     shard_weights: bool | Literal["auto"] = "auto"

@@ -24,7 +24,7 @@ from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
 
-VOCABULARY = 50
+VOCABULARY = 150
 SHAPES = {
     "plain": ModelSettings(hidden=32, layers=2, heads=2, intermediate=48, positions=40, init_std=0.3),
     "grouped, tied": ModelSettings(
@@ -109,7 +109,9 @@ def test_a_batch_has_each_beginning_once_and_predicts_every_token(sequences: lis
         assert len(batch.ids_N) == len({ids[:end] for ids in chosen for end in range(1, len(ids))})
         assert batch.ids_N[batch.nodes_M].tolist() == [token for ids in chosen for token in ids[:-1]]
         assert batch.targets_M.tolist() == [token for ids in chosen for token in ids[1:]]
-        assert batch.nodes_M[batch.layout.pick].tolist() == list(range(len(batch.ids_N)))
+        expand, pick = batch.layout.expand, batch.layout.pick
+        assert expand is not None and pick is not None
+        assert expand[pick].tolist() == list(range(len(batch.ids_N)))
         met += batch.sequences.tolist()
     assert sorted(met) == list(range(len(sequences)))
 

@@ -170,14 +170,11 @@ def test_an_earlier_state_gives_the_same_end(tokens: Path, vocabulary: Vocabular
 
 
 def test_accumulation_and_micro_batches_change_nothing_but_rounding(
-    tokens: Path, vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tokens: Path, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
-    from firstwords.training.devices import Device
-
     settings = {"precision": "fp32", "epochs": 1, "batch_size": 2, "accumulation": 2, "dropout": 0.0}
     run(tmp_path / "whole", tokens, vocabulary, **settings)
-    monkeypatch.setattr(Device, "micro_tokens", 40)
-    run(tmp_path / "cut", tokens, vocabulary, **settings)
+    run(tmp_path / "cut", tokens, vocabulary, micro_tokens=40, **settings)
     for whole, cut in zip(losses_of(tmp_path / "whole"), losses_of(tmp_path / "cut"), strict=True):
         assert [x for x in cut if x is not None] == pytest.approx([x for x in whole if x is not None], rel=1e-3)
 

@@ -11,13 +11,13 @@ Shape letters: S all sequences, B sequences of one batch, T the longest of them,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from firstwords.model.attention import Layout
+from firstwords.model.attention import AttentionGroup, Layout, of_like_length
 
 _NONE = -1
 
@@ -27,8 +27,8 @@ class PrefixBatch:
     """Some sequences as a tree; all that has the letter M goes through one sequence after the other.
 
     sequences, lengths: their numbers, and how many tokens of each are predicted. ids_N: the token of each node.
-    nodes_M: the node that each predicted token follows. targets_M: the predicted token. layout: how the M places are
-    sequences, and which node stands in each.
+    nodes_M: the node that each predicted token follows. targets_M: the predicted token. layout: which node stands in
+    each place of the sequences, padded to their neighbours' width.
     """
 
     sequences: np.ndarray
@@ -80,14 +80,23 @@ def _merged(
     numbers_BT = np.where(new_BT, new_BT.cumsum().reshape(new_BT.shape) - 1, 0)
     nodes_BT = np.maximum.accumulate(numbers_BT, axis=0)
 
-    filled_BT = inputs_BT != _NONE
     # Attention is cheapest where neighbours have similar lengths.
-    by_length_B = np.argsort(filled_BT.sum(axis=1), kind="stable")
-    filled_BT = filled_BT[by_length_B]
-    nodes_M = nodes_BT[by_length_B][filled_BT]
-    pick_N = np.empty(new_BT.sum(), dtype=np.int64)
-    pick_N[nodes_M] = np.arange(len(nodes_M))
+    by_length_B = np.argsort((inputs_BT != _NONE).sum(axis=1), kind="stable")
+    filled_BT, nodes_BT = (inputs_BT != _NONE)[by_length_B], nodes_BT[by_length_B]
     lengths_B = filled_BT.sum(axis=1)
+    groups: list[AttentionGroup] = []
+    expand, places = [], []
+    for alike in of_like_length(lengths_B.tolist()):
+        width = int(lengths_B[alike].max())
+        first = sum(group.tokens for group in groups)
+        rows = lengths_B[alike].size
+        groups.append(AttentionGroup(rows * width, rows, width, None))
+        # What stands behind a sequence's end is some node, and no token of the sequence sees it.
+        expand.append(nodes_BT[alike, :width].ravel())
+        places.append(first + np.flatnonzero(filled_BT[alike, :width]))
+    nodes_M = nodes_BT[filled_BT]
+    pick_N = np.empty(new_BT.sum(), dtype=np.int64)
+    pick_N[nodes_M] = np.concatenate(places)
 
     def tensor(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values.astype(np.int64)).to(device)
@@ -98,5 +107,10 @@ def _merged(
         ids_N=tensor(inputs_BT[new_BT]),
         nodes_M=tensor(nodes_M),
         targets_M=tensor(targets_BT[by_length_B][filled_BT]),
-        layout=replace(Layout.of(lengths_B.tolist(), device), expand=tensor(nodes_M), pick=tensor(pick_N)),
+        layout=Layout(
+            positions_N=tensor(new_BT.nonzero()[1]),
+            groups=tuple(groups),
+            expand=tensor(np.concatenate(expand)),
+            pick=tensor(pick_N),
+        ),
     )

@@ -1,7 +1,7 @@
 """Token ids to log-probabilities by our own LLaMA, fast: every shared beginning is computed once, in float32.
 
-Shape letters: S sequences, N nodes of a batch (tokens with all before them), n those of one chunk, M predicted tokens,
-D hidden width, V vocabulary.
+Shape letters: S sequences, N nodes of a batch (tokens with all before them), n those that a scored token follows, M
+predicted tokens, m the scored ones of them, D hidden width, V vocabulary, v a tile of it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from firstwords.evaluation.prefixes import PrefixBatch, prefix_batches
 from firstwords.evaluation.subject import Progress
 from firstwords.model.llama import Llama
 
-_CPU_NODES, _GPU_NODES = 1_024, 16_384
+_CPU_NODES, _GPU_NODES = 1_536, 16_384
 """Nodes of a batch. On a CPU the tensors of a batch stay near the size of its caches."""
-_CPU_LOGITS, _GPU_LOGITS = 2**22, 2**26
-"""Logits that are held at once: 16 MiB of float32 on a CPU, 256 MiB elsewhere."""
+_CPU_LOGITS, _GPU_LOGITS = 2**21, 2**26
+"""Logits that are held at once: 8 MiB of float32 on a CPU, 256 MiB elsewhere."""
 
 
 def token_log_probs(
@@ -81,22 +81,32 @@ def _wanted(batch: PrefixBatch, first_S: np.ndarray) -> Tensor | None:
 
 
 def _log_probs(hidden_ND: Tensor, weight_VD: Tensor, batch: PrefixBatch, wanted_m: Tensor | None) -> Tensor:
-    """log p of each wanted target after its node, (M,): some nodes at a time, a row of logits for all its targets."""
-    rows = max(32, _for(hidden_ND.device, _CPU_LOGITS, _GPU_LOGITS) // len(weight_VD))
-    nodes_M = batch.nodes_M
-    order_m = nodes_M.argsort(stable=True) if wanted_m is None else wanted_m[nodes_M[wanted_m].argsort(stable=True)]
-    # Only nodes that a wanted token follows pass the head.
-    nodes_n, place_m = nodes_M[order_m].unique_consecutive(return_inverse=True)
-    starts = torch.arange(0, len(nodes_n), rows, device=hidden_ND.device)
-    borders = [*torch.searchsorted(place_m, starts).tolist(), len(order_m)]
-    log_probs_M = torch.full((len(nodes_M),), torch.nan, device=hidden_ND.device)
-    for chunk, start in enumerate(range(0, len(nodes_n), rows)):
-        logits_nV = hidden_ND[nodes_n[start : start + rows]] @ weight_VD.T
-        norms_n = logits_nV.logsumexp(dim=1)
-        places_m = order_m[borders[chunk] : borders[chunk + 1]]
-        of_chunk_m = place_m[borders[chunk] : borders[chunk + 1]] - start
-        log_probs_M[places_m] = logits_nV[of_chunk_m, batch.targets_M[places_m]] - norms_n[of_chunk_m]
-    return log_probs_M
+    """log p of each wanted target after its node, (M,); only nodes that a wanted token follows pass the head."""
+    nodes_m, targets_m = batch.nodes_M, batch.targets_M
+    if wanted_m is not None:
+        nodes_m, targets_m = nodes_m[wanted_m], targets_m[wanted_m]
+    followed_n, row_m = nodes_m.unique(return_inverse=True)
+    hidden_nD = hidden_ND[followed_n]
+    chosen_m = (hidden_nD[row_m] * weight_VD[targets_m]).sum(dim=1)
+    log_probs_m = chosen_m - _log_normalizers(hidden_nD, weight_VD)[row_m]
+    if wanted_m is None:
+        return log_probs_m
+    return torch.full((len(batch.nodes_M),), torch.nan, device=log_probs_m.device).index_copy_(0, wanted_m, log_probs_m)
+
+
+def _log_normalizers(hidden_nD: Tensor, weight_VD: Tensor) -> Tensor:
+    """log of the sum of a row's exponentiated logits, (n,): over some of the vocabulary at a time.
+
+    All rows meet a tile of the unembedding while the caches hold it; a few rows against the whole of it at a time took
+    half as long again (docs/experiments.md).
+    """
+    size = 64 * max(1, _for(hidden_nD.device, _CPU_LOGITS, _GPU_LOGITS) // (64 * max(1, len(hidden_nD))))
+    tiles = []
+    for tile_vD in weight_VD.split(size):
+        logits_nv = hidden_nD @ tile_vD.T
+        largest_n1 = logits_nv.amax(dim=1, keepdim=True)
+        tiles.append(logits_nv.sub_(largest_n1).exp_().sum(dim=1).log_().add_(largest_n1[:, 0]))
+    return torch.stack(tiles).logsumexp(dim=0)
 
 
 def _for(device: torch.device, cpu: int, gpu: int) -> int:

@@ -15,6 +15,7 @@ from firstwords.model.llama import Llama
 from firstwords.tokens.batches import Batches, flat_batches
 from firstwords.training.compiling import compiled_for
 from firstwords.training.devices import Device, choose_device, prepare_process
+from firstwords.training.micro_batch import micro_tokens_for
 from firstwords.training.optimizers import make_optimizer
 from firstwords.training.step import StepLoss, add_gradient, update
 
@@ -37,6 +38,8 @@ class TrainingSpeed:
     seconds_per_step: float
     """Besides: to gather the batch, to clip, to update."""
     tokens_measured: int
+    micro_tokens: int
+    """Tokens that passed the model at once, as in the run."""
     peak_memory_bytes: int
     """The most memory that the process (on CUDA: PyTorch) has held."""
 
@@ -49,6 +52,7 @@ def measure_training(
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
     model.gradient_checkpointing = checkpointing
     fusion = compiled_for(model, recipe, batches.tokens_in_all, device)
+    micro_tokens = micro_tokens_for(model, recipe, batches.tokens_in_all, batches.step(0), device, fusion=fusion)
     step_loss = StepLoss(model).train()
     optimizer = make_optimizer(model, recipe.training)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
@@ -60,7 +64,7 @@ def measure_training(
         started = time.perf_counter()
         sequences = batches.step(step % batches.steps).sequences
         gathering = time.perf_counter() - started
-        for flat in flat_batches(sequences, device.micro_tokens, device.kind):
+        for flat in flat_batches(sequences, micro_tokens, device.kind):
             started = time.perf_counter()
             with fusion.entered() if fusion else nullcontext():
                 float(add_gradient(step_loss, flat, len(flat.ids_N), device, scaler))  # waits for the device
@@ -78,6 +82,7 @@ def measure_training(
         # The first update makes the moments, too.
         min(updates) if len(updates) < 3 else sum(updates[1:]) / len(updates[1:]),
         tokens,
+        micro_tokens,
         device.peak_memory_bytes(),
     )
 

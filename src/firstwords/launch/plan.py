@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from firstwords.training.devices import Device
 
 _EXPORT_SECONDS = 5.0
+_STEPS_LOOKED_AT = 50
+"""Steps of which the largest is taken for the largest of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ def _context(recipe: Recipe, trial: Trial) -> float:
 
 def _training_plan(recipe: Recipe, text: TextPlan, trial: Trial, device: Device) -> TrainingPlan:
     from firstwords.training.loop import wants_checkpointing
+    from firstwords.training.micro_batch import known_micro_tokens
 
     batches, settings = _batches(recipe, trial, scaled=True), recipe.training
     lines = recipe.tokens.examples == "lines"
@@ -223,6 +226,7 @@ def _training_plan(recipe: Recipe, text: TextPlan, trial: Trial, device: Device)
     epochs = batches.epochs_done(batches.steps)
     tokens = round(epochs * tokens_per_epoch)
     checkpointing = wants_checkpointing(recipe, text.vocabulary, device)
+    micro_tokens = known_micro_tokens(recipe, text.vocabulary, device) or device.micro_tokens
     return TrainingPlan(
         steps=batches.steps,
         epochs=epochs,
@@ -235,20 +239,24 @@ def _training_plan(recipe: Recipe, text: TextPlan, trial: Trial, device: Device)
         device=device.kind,
         precision=device.precision,
         gradient_checkpointing=checkpointing,
-        memory_bytes=_memory_bytes(recipe, text.vocabulary, device, checkpointing=checkpointing),
+        memory_bytes=_memory_bytes(recipe, text, trial, device, micro_tokens, checkpointing=checkpointing),
         free_memory_bytes=device.free_memory_bytes(),
         tokens_per_second=None,
         measured_peak_bytes=None,
     )
 
 
-def _memory_bytes(recipe: Recipe, vocabulary: int, device: Device, *, checkpointing: bool) -> int:
+def _memory_bytes(
+    recipe: Recipe, text: TextPlan, trial: Trial, device: Device, micro_tokens: int, *, checkpointing: bool
+) -> int:
     """What training would hold, the process itself (Python, PyTorch) included."""
     process_bytes = 0 if device.kind == "cuda" else psutil.Process().memory_info().rss
+    batches = _batches(recipe, trial, scaled=False)
+    largest_step = max(batches.step(step).tokens for step in range(min(_STEPS_LOOKED_AT, batches.steps)))
     return process_bytes + training_memory_bytes(
         recipe.model,
-        vocabulary,
-        device.micro_tokens,
+        text.vocabulary,
+        min(micro_tokens, largest_step),
         half=device.precision != "fp32",
         checkpointing=checkpointing,
         context=recipe.tokens.context,
@@ -276,6 +284,9 @@ def _with_speed(
     measured = replace(
         training,
         tokens_per_second=training.tokens_per_step / step_seconds,
+        memory_bytes=_memory_bytes(
+            recipe, text, trial, device, speed.micro_tokens, checkpointing=training.gradient_checkpointing
+        ),
         measured_peak_bytes=speed.peak_memory_bytes,
     )
     return measured, training.steps * step_seconds + dev_seconds

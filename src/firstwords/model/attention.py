@@ -37,8 +37,8 @@ class Layout:
     """How a flat batch is made of sequences; each token sees those of its own sequence up to itself.
 
     Where sequences begin alike, a scorer may give the shared tokens once. Then attention, which must see whole
-    sequences, works on more rows than there are tokens: `expand` says which token stands in each of its rows, `pick` in
-    which row each token is found again. Both are None where every token stands in one row, its own.
+    sequences, works on more places than there are tokens: `expand` says which token stands in each of its places,
+    `pick` in which place each token is found again. Both are None where every token stands in one place, its own.
     """
 
     positions_N: Tensor
@@ -53,17 +53,22 @@ class Layout:
         Attention is cheapest where neighbours have similar lengths: sort sequences before joining them.
         """
         groups: list[AttentionGroup] = []
-        first = 0
-        for end in range(1, len(lengths) + 1):
-            group = lengths[first:end]
-            # Padding is bounded by keeping lengths of a group within a factor of two.
-            if end < len(lengths) and max(*group, lengths[end]) <= 2 * min(*group, lengths[end]):
-                continue
+        for alike in of_like_length(lengths):
+            group = lengths[alike]
             count, width = sum(group), max(group)
             scatter_n = None if count == len(group) * width else _scatter(group, width).to(device)
             groups.append(AttentionGroup(count, len(group), width, scatter_n))
-            first = end
         return cls(_positions(lengths).to(device), tuple(groups))
+
+
+def of_like_length(lengths: Sequence[int]) -> Iterator[slice]:
+    """Neighbours whose lengths are within a factor of two, which bounds what padding them to one width costs."""
+    first = 0
+    for end in range(1, len(lengths) + 1):
+        group = lengths[first:end]
+        if end == len(lengths) or max(*group, lengths[end]) > 2 * min(*group, lengths[end]):
+            yield slice(first, end)
+            first = end
 
 
 def _positions(lengths: Sequence[int]) -> Tensor:

@@ -49,12 +49,13 @@ class Attention(nn.Module):
         self.out = nn.Linear(shape.hidden, shape.hidden, bias=False)
 
     def project(self, x_ND: Tensor, rotation: Rotation, expand: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (N, H, E), keys and values (N, K, E); where rows are expanded, of each row."""
+        """Queries (N, H, E), keys and values (N, K, E); with `expand`, those of each of its places."""
         qkv_NHE = self.qkv(x_ND).unflatten(1, (-1, self.head_size))
-        if expand is not None:
-            qkv_NHE = qkv_NHE.index_select(0, expand)
         qk_NHE, v_NKE = qkv_NHE.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
-        q_NHE, k_NKE = _rotate(qk_NHE, rotation).split((self.heads, self.kv_heads), dim=1)
+        qk_NHE = _rotate(qk_NHE, rotation)
+        if expand is not None:
+            qk_NHE, v_NKE = qk_NHE.index_select(0, expand), v_NKE.index_select(0, expand)
+        q_NHE, k_NKE = qk_NHE.split((self.heads, self.kv_heads), dim=1)
         return q_NHE, k_NKE, v_NKE
 
 

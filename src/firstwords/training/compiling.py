@@ -17,10 +17,15 @@ from firstwords.training.devices import Device
 from firstwords.training.processes import ALONE, Processes
 from firstwords.training.step import StepLoss, add_gradient
 
-_WORTH_FLOPS = 1e14
+_LONG_FLOPS = 1e14
 """Trainings below it end within a few minutes on two cores, and would win little."""
 _FIRST_TOKENS = 1_024
 """Size of the batch that is compiled for first."""
+
+
+def is_long(recipe: Recipe, vocabulary: int, tokens: int) -> bool:
+    """Whether a training on so many tokens in all wins back half a minute of preparations."""
+    return tokens * training_flops_per_token(recipe.model, vocabulary, 0) >= _LONG_FLOPS
 
 
 def compiled_for(
@@ -44,8 +49,8 @@ def compiled_for(
             where="training.compile",
             do='install one, or set training.compile = "auto"',
         )
-    flops = tokens * training_flops_per_token(recipe.model, model.vocabulary, 0)
-    if not asked or (asked == "auto" and (missing is not None or flops < _WORTH_FLOPS)) or processes.size > 1:
+    worth = asked is True or (missing is None and is_long(recipe, model.vocabulary, tokens))
+    if not asked or not worth or processes.size > 1:
         return None
     fusion = Fusion(f"{recipe.model} {model.vocabulary} {context} {device} {torch.get_num_threads()}")
     say("compiling the model's loops; a first time takes about half a minute")

@@ -26,6 +26,7 @@ from firstwords.training.compiling import compiled_for
 from firstwords.training.dev_loss import average_dev_loss, dev_loss
 from firstwords.training.devices import Device, choose_device, prepare_process, reproducible
 from firstwords.training.keeper import Keeper
+from firstwords.training.micro_batch import known_micro_tokens, micro_tokens_for
 from firstwords.training.optimizers import make_optimizer, set_learning_rate
 from firstwords.training.processes import Processes, joined, share, whole_weights
 from firstwords.training.schedule import learning_rate
@@ -105,7 +106,12 @@ def _train(
     )
     progress = keeper.resume()
     gradients = Gradients(
-        step_loss, settings, device, scaler, processes, reporter.say, fusion=fusion, micro_tokens=progress.micro_tokens
+        *(step_loss, settings, device, scaler, processes, reporter.say),
+        fusion=fusion,
+        micro_tokens=progress.micro_tokens
+        or micro_tokens_for(
+            model, recipe, batches.tokens_in_all, batches.step(0), device, processes, fusion, reporter.say
+        ),
     )
     log = MetricsLog(folder / "metrics.jsonl", progress.step) if processes.leads else NoLog()
 
@@ -183,7 +189,7 @@ def wants_checkpointing(recipe: Recipe, vocabulary: int, device: Device) -> bool
     needed = training_memory_bytes(
         recipe.model,
         vocabulary,
-        device.micro_tokens,
+        known_micro_tokens(recipe, vocabulary, device) or device.micro_tokens,
         half=device.precision != "fp32",
         checkpointing=False,
         context=recipe.tokens.context,

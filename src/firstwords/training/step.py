@@ -51,9 +51,9 @@ class Gradients:
     ) -> None:
         """step_loss: a StepLoss, or what `processes.share` made of it. say: told where memory ran out.
 
-        fusion: entered for forward and backward. micro_tokens: what had to do before, where memory ran out.
+        fusion: entered for forward and backward. micro_tokens: the device's where not given.
         """
-        self.micro_tokens = min(micro_tokens or device.micro_tokens, device.micro_tokens)
+        self.micro_tokens = micro_tokens or device.micro_tokens
         """Inputs of the largest micro-batch. Results depend on it by the rounding of sums."""
         self._step_loss, self._settings, self._device = step_loss, settings, device
         self._scaler, self._processes, self._say = scaler, processes, say

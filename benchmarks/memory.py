@@ -1,0 +1,84 @@
+"""Memory of a training, beside what `plan` predicts: `python benchmarks/memory.py [--data DIR]`.
+
+Each case makes some steps in a process of its own, as benchmarks/training.py does. `measured_mb` is the most that the
+process held less what it held before (Python and PyTorch), `predicted_mb` what model.cost says of it. --data names the
+folder with cards/, whose lines two of the cases train on; without it they are left out. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import training
+from firstwords.model.cost import training_memory_bytes
+from firstwords.recipe import Recipe
+
+CASES: tuple[tuple[str, str, dict[str, str], int], ...] = (
+    ("model-a", "lines", {}, 900),
+    ("model-b", "lines", {}, 1_900),
+    ("model-a", "packed", {}, 4_096),
+    ("model-a", "packed", {"tokens.context": "64", "training.batch-size": "128"}, 4_096),
+    ("model-a", "packed", {"training.gradient-checkpointing": "true"}, 4_096),
+    ("model-a", "packed", {"training.precision": "fp32"}, 4_096),
+    ("model-b", "packed", {}, 1_024),
+    ("model-b", "packed", {}, 2_048),
+    ("model-b", "packed", {}, 4_096),
+)
+"""Recipe, rows, changes, and the tokens that pass the model at once (of lines: about the most in a step)."""
+
+
+def main() -> None:
+    """One case after the other."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder with cards/")
+    parser.add_argument("--steps", type=int, default=4)
+    given = parser.parse_args()
+    bare = bare_process_mb()
+    found = []
+    for name, rows, changes, micro_tokens in CASES:
+        if rows == "lines" and given.data is None:
+            continue
+        settings = changes | {"training.micro-tokens": str(micro_tokens)}
+        words = ["--model", name, "--rows", rows, "--steps", str(given.steps)]
+        words += ["--data", str(given.data)] if rows == "lines" else []
+        words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        turns = argparse.Namespace(peers=["firstwords"], rounds=1, steps=given.steps, preload=None)
+        peak = training.measure(words, turns)["firstwords"]["peak_memory_mib"]
+        case = {"recipe": name, "rows": rows, "settings": settings}
+        measured, predicted = peak * 2**20 / 1e6 - bare, predicted_mb(name, rows, changes, micro_tokens)
+        case |= {"measured_mb": round(measured), "predicted_mb": round(predicted)}
+        found.append(case | {"predicted_over_measured": round(predicted / measured, 2)})
+        print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+    print(json.dumps({"bare_process_mb": round(bare), "cases": found}, indent=1))
+
+
+def predicted_mb(name: str, rows: str, changes: dict[str, str], micro_tokens: int) -> float:
+    """What model.cost says."""
+    recipe = Recipe.load(name).override({key: value for key, value in changes.items() if "context" not in key})
+    context = int(changes.get("tokens.context", training.PACKED["context"] if rows == "packed" else 0))
+    needed = training_memory_bytes(
+        recipe.model,
+        recipe.tokenizer.vocabulary + 2,
+        micro_tokens,
+        half=recipe.training.precision != "fp32",
+        checkpointing=recipe.training.gradient_checkpointing is True,
+        context=context or recipe.tokens.context,
+    )
+    return needed / 1e6
+
+
+def bare_process_mb() -> float:
+    """What a process holds that has imported the same and made no model."""
+    code = "import resource, firstwords, torch, transformers, firstwords.training.loop as _; "
+    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    done: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    return int(done.stdout) * 1024 / 1e6
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""How many tokens pass the model at once: as the recipe says, or what a short measurement found, remembered.
+
+Parts that are too small leave the device idle and add up the gradients of all weights more often; parts that are too
+large fall out of the caches and need memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from firstwords.data.download import cache_folder
+from firstwords.model.cost import training_memory_bytes
+from firstwords.model.fusion import Fusion
+from firstwords.model.llama import Llama
+from firstwords.recipe import Recipe
+from firstwords.run_folder import atomic_write_json
+from firstwords.tokens.batches import StepBatch, flat, micro_batches
+from firstwords.training.compiling import is_long
+from firstwords.training.devices import Device
+from firstwords.training.processes import ALONE, Processes
+from firstwords.training.step import StepLoss, add_gradient
+
+_SIZES = (0.25, 0.5, 1.0, 2.0)
+"""What is tried, smallest first, as shares of the device's usual size."""
+_WORTH = 0.97
+"""A larger part is taken only where it needs no more than this share of the time: it needs more memory for certain."""
+_PASSES = 2
+"""Times that a size is tried; the fastest counts, as the first makes kernels."""
+
+
+def micro_tokens_for(
+    model: Llama,
+    recipe: Recipe,
+    tokens: int,
+    batch: StepBatch,
+    device: Device,
+    processes: Processes = ALONE,
+    fusion: Fusion | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Tokens of the largest part in a training on `tokens` in all; measured where it is long enough to win that back.
+
+    batch: of its first step.
+    """
+    known = known_micro_tokens(recipe, model.vocabulary, device)
+    if known is not None:
+        return known
+    if processes.size > 1 or not is_long(recipe, model.vocabulary, tokens):
+        return device.micro_tokens
+    best = _measured(model, recipe, batch, device, fusion, say)
+    try:
+        atomic_write_json(_memory_of(recipe, model.vocabulary, device), {"micro_tokens": best})
+    except OSError:
+        say(f"{cache_folder()} cannot be written, so this will be measured again")
+    return best
+
+
+def known_micro_tokens(recipe: Recipe, vocabulary: int, device: Device) -> int | None:
+    """Tokens of a part by the recipe, or as an earlier run on this machine found; None where that is to be measured."""
+    if recipe.training.micro_tokens != "auto":
+        return recipe.training.micro_tokens
+    if recipe.training.deterministic:
+        return device.micro_tokens
+    try:
+        found = json.loads(_memory_of(recipe, vocabulary, device).read_text())["micro_tokens"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _measured(
+    model: Llama,
+    recipe: Recipe,
+    batch: StepBatch,
+    device: Device,
+    fusion: Fusion | None,
+    say: Callable[[str], None],
+) -> int:
+    """The fastest of some sizes on a step's batch."""
+    sizes = _sizes_for(model, recipe, batch, device)
+    if len(sizes) > 1:
+        say("measuring how many tokens should pass the model at once; later runs remember it")
+    step_loss = StepLoss(model).train()
+    best, least = sizes[0], math.inf
+    for size in sizes if len(sizes) > 1 else ():
+        taken = _seconds(step_loss, batch, size, device, fusion)
+        if taken > _WORTH * least:
+            break
+        best, least = size, taken
+    model.zero_grad()
+    return best
+
+
+def _sizes_for(model: Llama, recipe: Recipe, batch: StepBatch, device: Device) -> list[int]:
+    """Sizes that fit the memory, up to the first that takes the whole batch."""
+    sizes: list[int] = []
+    for share in _SIZES:
+        size = round(share * device.micro_tokens)
+        needed = training_memory_bytes(
+            recipe.model,
+            model.vocabulary,
+            min(size, batch.tokens),
+            half=device.precision != "fp32",
+            checkpointing=model.gradient_checkpointing,
+            context=recipe.tokens.context,
+        )
+        if sizes and (sizes[-1] >= batch.tokens or needed > 0.9 * device.free_memory_bytes()):
+            break
+        sizes.append(size)
+    return sizes
+
+
+def _seconds(step_loss: StepLoss, batch: StepBatch, size: int, device: Device, fusion: Fusion | None) -> float:
+    """Least time of forward and backward over the whole batch in parts of `size` tokens."""
+    scaler = torch.amp.GradScaler(device.kind, enabled=False)
+    taken = []
+    for _ in range(_PASSES):
+        started = time.perf_counter()
+        for part in micro_batches(batch, size):
+            with fusion.entered() if fusion else nullcontext():
+                loss = add_gradient(step_loss, flat(part, device.kind), max(1, batch.targets), device, scaler)
+        float(loss)  # waits for the device
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def _memory_of(recipe: Recipe, vocabulary: int, device: Device) -> Path:
+    """The file that remembers, by all that the choice depends on."""
+    settings = recipe.training
+    accelerator = torch.cuda.get_device_name() if device.kind == "cuda" else platform.processor()
+    made_for = (
+        *(torch.__version__, recipe.model, vocabulary, recipe.tokens, device, accelerator, torch.get_num_threads()),
+        *(settings.batch_size * settings.accumulation, settings.compile, settings.gradient_checkpointing),
+    )
+    return cache_folder() / "micro-batches" / f"{hashlib.sha256(repr(made_for).encode()).hexdigest()[:16]}.json"
