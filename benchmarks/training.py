@@ -9,7 +9,8 @@ that a slow spell of the machine meets all of them:
   firstwords ours
 
 Rows are packed (512 tokens, random ids, 16 a batch) or the cards' own lines (Model A's text in DIR/cards; padded to the
-context for all but firstwords). Medians over the rounds; JSON on stdout. --preload LIBRARY is given to all of them by
+context for all but firstwords). The learning rate is the recipe's peak from the first step on, for all of them, so that
+losses can be compared. Medians over the rounds; JSON on stdout. --preload LIBRARY is given to all of them by
 LD_PRELOAD, as for tcmalloc. --set changes a setting of the recipe for all of them. --device cuda measures on a GPU.
 """
 
@@ -273,8 +274,9 @@ def hugging_face(given: argparse.Namespace) -> None:
             per_device_train_batch_size=settings.batch_size,
             gradient_accumulation_steps=settings.accumulation,
             learning_rate=settings.peak_lr,
-            warmup_steps=settings.warmup_steps,
-            lr_scheduler_type="cosine",
+            lr_scheduler_type="constant",
+            adam_beta2=settings.beta2,
+            max_grad_norm=settings.clip_norm or 0.0,
             max_steps=100_000,
             logging_steps=1,
             save_strategy="no",

@@ -12,10 +12,24 @@ from firstwords.model.attention import Layout, attend
 LENGTHS = [11, 10, 7, 3, 2, 1, 1]
 
 
-@pytest.fixture(autouse=True)
-def several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[0, 12, 128], ids=["rows of their own", "some shared", "all in one row"])
+def several_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "_QUERY_BLOCK", 4)
     monkeypatch.setattr(attention, "_CHUNK_SCORES", 40)
+    monkeypatch.setattr(attention, "_SHARED_WIDTH", request.param)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, [3] * 50, [200, 64, 64, 63, 2, 1, 64], [1], [128, 65]])
+def test_every_token_has_a_place_and_rows_are_no_wider_than_they_need_be(lengths: list[int]) -> None:
+    groups = Layout.of(lengths).groups
+    assert sum(group.tokens for group in groups) == sum(lengths)
+    for group in groups:
+        places = group.rows * group.width
+        assert group.width <= max(*lengths, attention._SHARED_WIDTH)
+        if group.scatter_n is not None:
+            assert len(set(group.scatter_n.tolist())) == group.tokens <= places
+        else:
+            assert group.tokens == places
 
 
 def made(heads: int, kv_heads: int, count: int = sum(LENGTHS)) -> list[torch.Tensor]:

@@ -1,12 +1,13 @@
 """Causal attention inside each sequence of a flat batch.
 
-Shape letters: N tokens of the batch, n those of one group, B sequences of the group, T the longest of them, H heads, K
-key/value heads, E width of a head; G heads of all the group's sequences, g some of them, t queries of one block, s the
-keys that they see.
+Shape letters: N tokens of the batch, n those of one group, B rows of the group, T places in each of them, H heads, K
+key/value heads, E width of a head; G heads of all the group's rows, g some of them, t queries of one block, s the keys
+that they see.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,16 +21,19 @@ from firstwords.model.fusion import fused, fusing
 
 @dataclass(frozen=True, slots=True)
 class AttentionGroup:
-    """Neighbouring sequences of a flat batch that attend in one call.
+    """Neighbouring sequences of a flat batch that attend in one call, laid out on a grid of B rows.
 
-    tokens: how many of the batch's tokens are the group's. rows, width: B sequences, the longest has T tokens.
+    tokens: how many of the batch's tokens are the group's. rows, width: B rows of T places.
     scatter_n: where each of the group's n tokens stands in the padded B*T grid; None where nothing is padded.
+    hidden_BTT: 0, or -inf where a query must not see a key, float32; None where every row holds one sequence, so that
+    the causal mask is enough.
     """
 
     tokens: int
     rows: int
     width: int
     scatter_n: Tensor | None
+    hidden_BTT: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,45 @@ class Layout:
 
         Attention is cheapest where neighbours have similar lengths: sort sequences before joining them.
         """
+        # On a CPU calls cost more than the products of short sequences; elsewhere a mask would rule out fused kernels.
+        shortest_alone = _SHARED_WIDTH // 2 if torch.device(device).type == "cpu" else 0
         groups: list[AttentionGroup] = []
-        for alike in of_like_length(lengths):
-            group = lengths[alike]
-            count, width = sum(group), max(group)
-            scatter_n = None if count == len(group) * width else _scatter(group, width).to(device)
-            groups.append(AttentionGroup(count, len(group), width, scatter_n))
+        for short, run in itertools.groupby(lengths, lambda length: length <= shortest_alone):
+            some = list(run)
+            parts = [some] if short else [some[alike] for alike in of_like_length(some)]
+            groups += [_shared_rows(part) if short and len(part) > 1 else _own_rows(part, device) for part in parts]
         return cls(_positions(lengths).to(device), tuple(groups))
+
+
+def _own_rows(lengths: Sequence[int], device: torch.device | str) -> AttentionGroup:
+    """Every sequence in a row of its own."""
+    count, width = sum(lengths), max(lengths)
+    scatter_n = None if count == len(lengths) * width else _scatter(lengths, width).to(device)
+    return AttentionGroup(count, len(lengths), width, scatter_n)
+
+
+_SHARED_WIDTH = 128
+"""Places of a row that short sequences share, each half as long at most."""
+
+
+def _shared_rows(lengths: Sequence[int]) -> AttentionGroup:
+    """Rows of several sequences each, in their order, on the CPU."""
+    fillings: list[int] = []  # places taken in each row
+    rows = []
+    for length in lengths:
+        if not fillings or fillings[-1] + length > _SHARED_WIDTH:
+            fillings.append(0)
+        fillings[-1] += length
+        rows.append(len(fillings) - 1)
+    width = max(fillings)
+    scatter_n = _scatter(fillings, width)
+    # Places that are filled up belong to no sequence; they see each other, so that no softmax is over nothing.
+    sequence_BT = torch.full((len(fillings) * width,), -1)
+    sequence_BT[scatter_n] = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    sequence_BT = sequence_BT.view(-1, width)
+    hidden_BTT = torch.full((len(fillings), width, width), -torch.inf).triu_(1)
+    hidden_BTT.masked_fill_(sequence_BT[:, :, None] != sequence_BT[:, None, :], -torch.inf)
+    return AttentionGroup(sum(lengths), len(fillings), width, scatter_n, hidden_BTT)
 
 
 def of_like_length(lengths: Sequence[int]) -> Iterator[slice]:
@@ -94,7 +130,7 @@ def attend(q_NHE: Tensor, k_NKE: Tensor, v_NKE: Tensor, layout: Layout) -> Tenso
 def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: AttentionGroup) -> Tensor:
     """Padding stands to the right of the tokens, so the causal mask alone keeps it out of their sight."""
     share = q_nHE.shape[1] // k_nKE.shape[1]
-    if group.width == 1:  # a token that sees itself alone
+    if group.width == 1:  # tokens that see themselves alone
         return v_nKE.repeat_interleave(share, dim=1)
 
     def grid(x_nHE: Tensor) -> Tensor:
@@ -106,7 +142,7 @@ def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: Attenti
     q_BHTE, k_BKTE, v_BKTE = grid(q_nHE), grid(k_nKE), grid(v_nKE)
     if q_BHTE.device.type == "cpu":
         kv_BHTE = (x_BKTE.repeat_interleave(share, dim=1) if share > 1 else x_BKTE for x_BKTE in (k_BKTE, v_BKTE))
-        out_GTE = _CpuAttention.apply(*(x_BHTE.flatten(0, 1) for x_BHTE in (q_BHTE, *kv_BHTE)))
+        out_GTE = _CpuAttention.apply(*(x_BHTE.flatten(0, 1) for x_BHTE in (q_BHTE, *kv_BHTE)), group.hidden_BTT)
         out_BHTE = out_GTE.unflatten(0, q_BHTE.shape[:2])
     else:
         out_BHTE = F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=share > 1)
@@ -131,14 +167,14 @@ class _CpuAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q_GTE: Tensor, k_GTE: Tensor, v_GTE: Tensor) -> Tensor:
+    def forward(ctx: Any, q_GTE: Tensor, k_GTE: Tensor, v_GTE: Tensor, hidden_BTT: Tensor | None) -> Tensor:
         out_GTE = torch.empty_like(q_GTE)
         weights: list[Tensor] = []
         keep = any(ctx.needs_input_grad)
         for some, block, keys in _blocks(*q_GTE.shape[:2]):
             scores_gts = q_GTE[some, block] @ k_GTE[some, keys].mT
-            hidden_ts = torch.full(scores_gts.shape[1:], -torch.inf).triu_(1 + block.start)
-            weights_gts = _softmax(scores_gts, hidden_ts, q_GTE.shape[2] ** -0.5)
+            hidden_gts = _hidden(hidden_BTT, len(q_GTE), some, block, keys)
+            weights_gts = _softmax(scores_gts, hidden_gts, q_GTE.shape[2] ** -0.5)
             out_GTE[some, block] = weights_gts @ v_GTE[some, keys]
             if keep:
                 weights.append(weights_gts)
@@ -146,21 +182,28 @@ class _CpuAttention(torch.autograd.Function):
         return out_GTE
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q_GTE, k_GTE, v_GTE, out_GTE, *weights = ctx.saved_tensors
         grad_GTE = grad_outputs[0].contiguous()
         # With P the weights and O the output: dP = dO V', dS = P (dP - sum(dO O)), and so on (Dao et al. 2022, B.2).
         means_GT1 = (_wide(grad_GTE) * out_GTE).sum(dim=2, keepdim=True)
+        # Where one block holds all queries, nothing is added up, and nothing need stand in float32.
+        dtype = q_GTE.dtype if q_GTE.shape[1] <= _QUERY_BLOCK else means_GT1.dtype
         grad_q_GTE = torch.empty_like(q_GTE)
-        grad_k_GTE, grad_v_GTE = (torch.zeros_like(x_GTE, dtype=means_GT1.dtype) for x_GTE in (k_GTE, v_GTE))
-        for (some, block, keys), weights_gts in zip(_blocks(*q_GTE.shape[:2]), weights, strict=True):
+        grad_k_GTE, grad_v_GTE = (torch.empty_like(x_GTE, dtype=dtype) for x_GTE in (k_GTE, v_GTE))
+        # The last blocks come first: they see all keys, and write what the others add to.
+        for (some, block, keys), weights_gts in reversed(list(zip(_blocks(*q_GTE.shape[:2]), weights, strict=True))):
             grad_gtE = grad_GTE[some, block]
             grad_gts = grad_gtE @ v_GTE[some, keys].mT
             grad_gts = _softmax_gradient(grad_gts, means_GT1[some, block], weights_gts, q_GTE.shape[2] ** -0.5)
             grad_q_GTE[some, block] = grad_gts @ k_GTE[some, keys]
-            grad_k_GTE[some, keys] += grad_gts.mT @ q_GTE[some, block]
-            grad_v_GTE[some, keys] += weights_gts.mT @ grad_gtE
-        return grad_q_GTE, grad_k_GTE.to(k_GTE.dtype), grad_v_GTE.to(v_GTE.dtype)
+            grad_k_gsE, grad_v_gsE = grad_gts.mT @ q_GTE[some, block], weights_gts.mT @ grad_gtE
+            if keys.stop == q_GTE.shape[1]:
+                grad_k_GTE[some], grad_v_GTE[some] = grad_k_gsE, grad_v_gsE
+            else:
+                grad_k_GTE[some, keys] += grad_k_gsE
+                grad_v_GTE[some, keys] += grad_v_gsE
+        return grad_q_GTE, grad_k_GTE.to(k_GTE.dtype), grad_v_GTE.to(v_GTE.dtype), None
 
 
 def _blocks(count: int, width: int) -> Iterator[tuple[slice, slice, slice]]:
@@ -173,10 +216,19 @@ def _blocks(count: int, width: int) -> Iterator[tuple[slice, slice, slice]]:
             yield slice(first, first + size), slice(start, stop), slice(0, stop)
 
 
+def _hidden(hidden_BTT: Tensor | None, count: int, some: slice, block: slice, keys: slice) -> Tensor:
+    """0, or -inf where a query must not see a key: (t, s), or (g, t, s) where rows differ."""
+    if hidden_BTT is None:
+        return torch.full((block.stop - block.start, keys.stop), -torch.inf).triu_(1 + block.start)
+    heads = count // len(hidden_BTT)
+    row_g = torch.arange(count)[some] // heads
+    return hidden_BTT[row_g, block, keys]
+
+
 @fused
-def _softmax(scores_gts: Tensor, hidden_ts: Tensor, scale: float) -> Tensor:
-    """Weights of the keys, in the type of the scores. hidden_ts: 0, or -inf where a query must not see a key."""
-    return (_wide(scores_gts) * scale + hidden_ts).softmax(dim=2).to(scores_gts.dtype)
+def _softmax(scores_gts: Tensor, hidden_gts: Tensor, scale: float) -> Tensor:
+    """Weights of the keys, in the type of the scores. hidden_gts: as `_hidden` makes it."""
+    return (_wide(scores_gts) * scale + hidden_gts).softmax(dim=2).to(scores_gts.dtype)
 
 
 @fused

@@ -21,6 +21,8 @@ _LONG_FLOPS = 1e14
 """Trainings below it end within a few minutes on two cores, and would win little."""
 _FIRST_TOKENS = 1_024
 """Size of the batch that is compiled for first."""
+_SHORT = 33
+"""Tokens of the sequences in it that share a row: the code for them is another."""
 
 
 def is_long(recipe: Recipe, vocabulary: int, tokens: int) -> bool:
@@ -69,8 +71,9 @@ def compiled_for(
 
 def _compile(fusion: Fusion, step_loss: StepLoss, context: int, device: Device) -> None:
     """Run forward and backward on a batch whose sizes depend on the context alone."""
-    rows = max(2, _FIRST_TOKENS // context)
-    batch = flat([TokenSequence(np.zeros(context + 1, dtype=np.int64), row) for row in range(rows)], device.kind)
+    lengths = [context] * max(2, _FIRST_TOKENS // context) + [min(context, _SHORT)] * 2
+    sequences = [TokenSequence(np.zeros(length + 1, dtype=np.int64), row) for row, length in enumerate(lengths)]
+    batch = flat(sequences, device.kind)
     step_loss.train()
     with fusion.entered():
         add_gradient(step_loss, batch, 1, device, torch.amp.GradScaler(device.kind, enabled=False))
