@@ -257,12 +257,12 @@ def hugging_face(given: argparse.Namespace) -> None:
             if not turns.step_begins():
                 control.should_training_stop = True
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            count = settings.batch_size * settings.accumulation
-            last = state.global_step * count
-            tokens = sum(len(rows[number % len(rows)]) for number in range(last - count, last))
-            logged = [line["loss"] for line in state.log_history if "loss" in line]
-            turns.step_ends(tokens, logged[-1] if logged else 0.0)
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+            if "loss" in logs:  # every step; the last line, on the whole run, has none
+                count = settings.batch_size * settings.accumulation
+                last = state.global_step * count
+                tokens = sum(len(rows[number % len(rows)]) for number in range(last - count, last))
+                turns.step_ends(tokens, float(logs["loss"]))
 
     class InOrder(Trainer):
         def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
@@ -334,7 +334,8 @@ def ours(given: argparse.Namespace) -> None:
     from firstwords.training.step import Gradients, StepLoss, update
 
     prepare_process()
-    recipe = recipe_of(given)
+    # The mean that the others' losses are.
+    recipe = recipe_of(given).override({"training.loss-mean-over": "targets"})
     rows, settings = examples(given, recipe), recipe.training
     device = choose_device(settings)
     model = Llama(recipe.model, recipe.tokenizer.vocabulary + 2, seed=1).to(device.kind)
@@ -353,7 +354,7 @@ def ours(given: argparse.Namespace) -> None:
             yield StepBatch(tuple(chosen), tokens, tokens - count)
 
     turns, source = Turns(given), batches()
-    size = micro_tokens_for(model, recipe, A_LONG_TRAINING, next(source), device, fusion=fusion)
+    size = micro_tokens_for(model, recipe, A_LONG_TRAINING, next(batches()), device, fusion=fusion)
     gradients = Gradients(step_loss, settings, device, scaler, fusion=fusion, micro_tokens=size)
     while turns.step_begins():
         batch = next(source)

@@ -140,12 +140,15 @@ def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: Attenti
         return x_nHE.unflatten(0, (group.rows, group.width)).transpose(1, 2)
 
     q_BHTE, k_BKTE, v_BKTE = grid(q_nHE), grid(k_nKE), grid(v_nKE)
-    if q_BHTE.device.type == "cpu":
+    if q_BHTE.device.type == "cpu" and torch.is_grad_enabled():
         kv_BHTE = (x_BKTE.repeat_interleave(share, dim=1) if share > 1 else x_BKTE for x_BKTE in (k_BKTE, v_BKTE))
         out_GTE = _CpuAttention.apply(*(x_BHTE.flatten(0, 1) for x_BHTE in (q_BHTE, *kv_BHTE)), group.hidden_BTT)
         out_BHTE = out_GTE.unflatten(0, q_BHTE.shape[:2])
     else:
-        out_BHTE = F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=share > 1)
+        mask_B1TT = None if group.hidden_BTT is None else group.hidden_BTT[:, None].to(q_BHTE.dtype)
+        out_BHTE = F.scaled_dot_product_attention(
+            *(q_BHTE, k_BKTE, v_BKTE), attn_mask=mask_B1TT, is_causal=mask_B1TT is None, enable_gqa=share > 1
+        )
     out_nHE = out_BHTE.transpose(1, 2).flatten(0, 1)
     return out_nHE if group.scatter_n is None else out_nHE.index_select(0, group.scatter_n)
 
@@ -162,22 +165,21 @@ _FUSED_CHUNK_SCORES = 2**22
 class _CpuAttention(torch.autograd.Function):
     """Blocks of queries against the keys before them: plain batched products, and a softmax in float32.
 
-    PyTorch's fused attention was 2.6 to 5.8 times slower than plain products on a CPU for sequences of 14 to 128 tokens
-    (docs/experiments.md). Of the scores only the softmax's weights are kept, in the products' type.
+    For training alone: forward and backward of PyTorch's fused attention took 2.6 to 5.8 times as long on a CPU for
+    sequences of 14 to 128 tokens, though its forward pass is the faster (docs/experiments.md). Of the scores only the
+    softmax's weights are kept, in the products' type.
     """
 
     @staticmethod
     def forward(ctx: Any, q_GTE: Tensor, k_GTE: Tensor, v_GTE: Tensor, hidden_BTT: Tensor | None) -> Tensor:
         out_GTE = torch.empty_like(q_GTE)
         weights: list[Tensor] = []
-        keep = any(ctx.needs_input_grad)
         for some, block, keys in _blocks(*q_GTE.shape[:2]):
             scores_gts = q_GTE[some, block] @ k_GTE[some, keys].mT
             hidden_gts = _hidden(hidden_BTT, len(q_GTE), some, block, keys)
             weights_gts = _softmax(scores_gts, hidden_gts, q_GTE.shape[2] ** -0.5)
             out_GTE[some, block] = weights_gts @ v_GTE[some, keys]
-            if keep:
-                weights.append(weights_gts)
+            weights.append(weights_gts)
         ctx.save_for_backward(q_GTE, k_GTE, v_GTE, out_GTE, *weights)
         return out_GTE
 
