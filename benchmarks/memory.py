@@ -49,7 +49,7 @@ def main() -> None:
         words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         turns = argparse.Namespace(peers=["firstwords"], rounds=1, steps=given.steps, preload=None)
         peak = training.measure(words, turns)["firstwords"]["peak_memory_mib"]
-        case = {"recipe": name, "rows": rows, "settings": settings}
+        case: dict[str, Any] = {"recipe": name, "rows": rows, "settings": settings}
         measured, predicted = peak * 2**20 / 1e6 - bare, predicted_mb(name, rows, changes, micro_tokens)
         case |= {"measured_mb": round(measured), "predicted_mb": round(predicted)}
         found.append(case | {"predicted_over_measured": round(predicted / measured, 2)})

@@ -38,7 +38,7 @@ def make_workspace(data: Path, workspace: Path) -> int:
     from firstwords.recipe import Recipe
     from firstwords.run_folder import RunFolder
     from firstwords.tokens.tokenizer import Vocabulary
-    from firstwords.training.checkpoints import Progress, save_checkpoint
+    from firstwords.training.checkpoints import Progress, checkpoint_files, write_checkpoint
 
     recipe, run = Recipe.load(RUN), RunFolder(workspace / RUN)
     tokenizer = run.stage("tokenizer")
@@ -48,7 +48,8 @@ def make_workspace(data: Path, workspace: Path) -> int:
     names = {f"{kind}_token": getattr(recipe.tokenizer, kind) for kind in ("bos", "eos", "pad")}
     (tokenizer / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
     model = Llama(recipe.model, Vocabulary.load(tokenizer).size, seed=1)
-    save_checkpoint(run.stage("training") / "checkpoints" / recipe.training.select, model, Progress(0, 0))
+    folder = run.stage("training") / "checkpoints" / recipe.training.select
+    write_checkpoint(folder, checkpoint_files(model), Progress(0, 0))
     return sum(weight.numel() for weight in model.parameters())
 
 

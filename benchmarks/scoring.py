@@ -172,7 +172,8 @@ def babylm_2025_job(job: Job, _check: bool) -> Run:
     both = [pair for pairs in job.pairs.values() for pair in pairs]
     with job.loading():
         tokenizer: Any = AutoTokenizer.from_pretrained(job.folder, padding_side="right")
-        model: Any = AutoModelForCausalLM.from_pretrained(job.folder, dtype=torch.float32).to(job.device).eval()
+        found: Any = AutoModelForCausalLM.from_pretrained(job.folder, dtype=torch.float32)
+        model = found.to(job.device).eval()
 
     @torch.no_grad()
     def score(sentences: Sequence[str]) -> list[float]:
@@ -258,7 +259,8 @@ def make_folder(data: Path, folder: Path) -> None:
     recipe = Recipe.load("model-b")
     names = {f"{kind}_token": getattr(recipe.tokenizer, kind) for kind in ("bos", "eos", "pad")}
     tokenizer = Tokenizer.from_file(str(data / "cards" / "b" / "tokenizer.json"))
-    vocabulary = Vocabulary(tokenizer, *(tokenizer.token_to_id(name) for name in names.values()))
+    bos, eos, pad = (tokenizer.token_to_id(name) or 0 for name in names.values())
+    vocabulary = Vocabulary(tokenizer, bos, eos, pad)
     with tempfile.TemporaryDirectory() as made:
         shutil.copyfile(data / "cards" / "b" / "tokenizer.json", Path(made) / "tokenizer.json")
         config = names | {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": recipe.model.positions}

@@ -239,7 +239,7 @@ def hugging_face(given: argparse.Namespace) -> None:
     turns = Turns(given)
     width = recipe.tokens.context
 
-    class Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    class Rows(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return 10**6
 
@@ -257,7 +257,8 @@ def hugging_face(given: argparse.Namespace) -> None:
             if not turns.step_begins():
                 control.should_training_stop = True
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        def on_log(self, args: Any, state: Any, control: Any, **given_too: Any) -> None:
+            logs = given_too["logs"]
             if "loss" in logs:  # every step; the last line, on the whole run, has none
                 count = settings.batch_size * settings.accumulation
                 last = state.global_step * count

@@ -123,6 +123,8 @@ def test_the_suite_and_protocol_may_be_left_out_where_there_is_one(workspace: Pa
     error = refused(*names, workspace, suite="mine")
     assert error.where == "in common: mine.blimp, mine.lm-eval"
     assert "--protocol" in (error.do or "")
+    # As results are listed.
+    compare(*names, workspace=workspace, suite="mine.lm-eval")
     assert "mine" in (refused(*names, workspace, suite="main").do or "")
 
 
@@ -134,6 +136,8 @@ def test_what_cannot_be_found_is_said(workspace: Path) -> None:
     nothing = refused("model-a", str(wrong), workspace)
     assert "no suite and protocol in common" in nothing.what
     assert "model-a: mine.firstwords" in (nothing.where or "")
+    assert "`firstwords evaluate" in (nothing.do or "")
+    assert "--suite mine --protocol firstwords`" in (nothing.do or "")
     assert "twice" in refused("model-a,model-a", "other", workspace).what
     assert refused(",", "other", workspace).what.startswith("there is no model")
 

@@ -205,8 +205,10 @@ def _choose(sides: Sequence[_Side], suite: str | None, protocol: str | None) -> 
         raise FirstwordsError(
             "the models have no suite and protocol in common",
             where="\n         ".join(side.listed() for side in sides),
-            do="evaluate them on the same test set: `firstwords evaluate MODEL --suite blimp`",
+            do=_same_for_all(sides),
         )
+    if suite is not None and protocol is None and (named := tuple(suite.rsplit(".", 1))) in common:
+        return named
     fitting = [key for key in common if suite in (None, key[0]) and protocol in (None, key[1])]
     if len(fitting) > 1 and protocol is None and len({key[0] for key in fitting}) == 1:
         fitting = [key for key in fitting if key[1] == _DEFAULT_PROTOCOL] or fitting
@@ -222,3 +224,17 @@ def _choose(sides: Sequence[_Side], suite: str | None, protocol: str | None) -> 
         where=f"in common: {listed}",
         do=near or "choose one with --suite and --protocol",
     )
+
+
+def _same_for_all(sides: Sequence[_Side]) -> str:
+    """What makes models comparable that are not: a protocol that another has on the same test set, if there is one."""
+    first, *others = sides
+    for suite, protocol in first.common():
+        lacking = [side for side in others if (suite, protocol) not in side.common()]
+        if all(suite in (key[0] for key in side.common()) for side in lacking):
+            name = lacking[0].seeds[0].name
+            return (
+                "evaluate them under the same protocol: "
+                f"`firstwords evaluate {name} --suite {suite} --protocol {protocol}`"
+            )
+    return "evaluate them on the same test set: `firstwords evaluate MODEL --suite blimp`"

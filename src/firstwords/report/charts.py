@@ -123,7 +123,7 @@ def learning_rate(points: Sequence[RatePoint], over: Over) -> Chart:
         .mark_line(strokeWidth=1.8, color=GREEN)
         .encode(
             x=alt.X("seen:Q", title=f"{over} seen", axis=alt.Axis(format="~s", tickCount=5, labelOverlap=True)),
-            y=alt.Y("rate:Q", title="learning rate", axis=alt.Axis(format="~g")),
+            y=alt.Y("rate:Q", title="learning rate", axis=alt.Axis(format="~e")),
         )
     )
     return Chart(f"learning-rate-over-{over}", title, finished(chart, rows, title, 330, 150))
