@@ -9,13 +9,16 @@ from firstwords.settings import ModelSettings
 _FLOAT = 4
 
 _QUERY_BLOCK = 128
-"""Queries that attend at once on a CPU, as in `model.llama`."""
-_CHUNK_LOGITS = 2**25
+"""Queries that attend at once on a CPU, and places of a row that short sequences share, as in `model.attention`."""
+_CHUNK_LOGITS = 5 * 2**24
 """Logits that the loss holds at once, as in `model.loss`."""
-_BYTES_PER_LOGIT = 14
-"""What the loss needs for each of them: its products, float32 copies, and the chunk before, which is still there."""
-_ALLOCATOR_LOSS = 1.4
-"""Memory held over memory used, where blocks of many sizes come and go: measured, see `training_memory_bytes`."""
+_BYTES_PER_LOGIT = 9
+"""Memory held for each of them: in the products' type, in float32 on their way through the softmax, and what is lost
+between blocks of memory of other sizes. Measured, as the two below."""
+_HELD_OVER_KEPT = 1.6
+"""Memory held over what the backward pass needs, where blocks of many sizes come and go."""
+_COMPILER = 190_000_000
+"""What compiling leaves in the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +55,14 @@ def training_flops_per_token(shape: ModelSettings, vocabulary: int, context: flo
 def activation_bytes_per_token(shape: ModelSettings, context: int, *, half: bool) -> int:
     """Memory that the backward pass needs of one token in sequences of `context`, without gradient checkpointing.
 
-    Counted over the tensors that a block keeps. In the products' type: both normed inputs, queries, keys, values, the
-    attention's output and four feed-forward widths; in float32 the residual stream and its normed copies, four in all;
-    of attention, the weights of every key that a block of queries sees, in float32 and in the products' type.
+    Counted over the tensors that a block keeps: in the products' type both normed inputs, queries, keys, values, the
+    attention's output and three feed-forward widths; in float32 the residual stream twice; of attention, the weights of
+    every key that a block of queries sees.
     """
     product_bytes = 2 if half else _FLOAT
-    kept = (6 * shape.hidden + 4 * shape.intermediate) * product_bytes + 4 * shape.hidden * _FLOAT
-    keys = context if context <= _QUERY_BLOCK else (context + _QUERY_BLOCK) // 2
-    weights = shape.heads * keys * (_FLOAT + product_bytes if half else _FLOAT)
-    return shape.layers * (kept + weights)
+    kept = (6 * shape.hidden + 3 * shape.intermediate) * product_bytes + 2 * shape.hidden * _FLOAT
+    keys = _QUERY_BLOCK if context <= _QUERY_BLOCK else (context + _QUERY_BLOCK) // 2
+    return shape.layers * (kept + shape.heads * keys * product_bytes)
 
 
 def training_memory_bytes(
@@ -74,15 +76,22 @@ def training_memory_bytes(
 ) -> int:
     """Peak memory of training on micro-batches of so many tokens, in sequences of `context` (`positions` if not given).
 
-    Weights, gradients and moments; what the backward pass needs; the loss's chunk of logits; and what an allocator
-    loses between blocks of different sizes. The process itself (Python, PyTorch) is not counted. Within 8% of what
-    Models A and B were measured to take in two steps on a CPU, in micro-batches of 4,096 tokens; a GPU needs less.
+    Weights, gradients and moments; what the backward pass needs; the loss's chunk of logits. The process itself
+    (Python, PyTorch) is not counted. Within 8% of what Models A and B were measured to take, compiled, on a CPU, in
+    micro-batches of 700 to 4,096 tokens (benchmarks/memory.py); a GPU needs less.
     """
-    casts = 2 * ModelCost.of(shape, vocabulary).matrix_parameters if half else 0
+    cost, product_bytes = ModelCost.of(shape, vocabulary), 2 if half else _FLOAT
+    casts = product_bytes * cost.matrix_parameters if half else 0
+    head_gradients = (_FLOAT + product_bytes) * vocabulary * shape.hidden
     kept_layers = 1 if checkpointing else shape.layers
     per_token = activation_bytes_per_token(shape, context or shape.positions, half=half) * kept_layers // shape.layers
-    stream = micro_tokens * shape.hidden * _FLOAT * (shape.layers if checkpointing else 1)
-    chunk = _BYTES_PER_LOGIT * min(_CHUNK_LOGITS, micro_tokens * vocabulary)
-    head_gradients = 2 * _FLOAT * vocabulary * shape.hidden
-    used = ModelCost.of(shape, vocabulary).weight_bytes + casts + micro_tokens * per_token + stream + chunk
-    return round(_ALLOCATOR_LOSS * (used + head_gradients))
+    stream = shape.hidden * _FLOAT * (shape.layers if checkpointing else 1)
+    logits = min(_CHUNK_LOGITS, micro_tokens * vocabulary)
+    return round(
+        _COMPILER
+        + cost.weight_bytes
+        + casts
+        + head_gradients
+        + _HELD_OVER_KEPT * micro_tokens * (per_token + stream)
+        + _BYTES_PER_LOGIT * logits
+    )
