@@ -86,7 +86,8 @@ def _shared_rows(lengths: Sequence[int]) -> AttentionGroup:
             fillings.append(0)
         fillings[-1] += length
         rows.append(len(fillings) - 1)
-    width = max(fillings)
+    # Of one width, so that the CPU's kernels, made anew for each shape they meet, are found again.
+    width = _SHARED_WIDTH if len(fillings) > 1 else max(fillings)
     scatter_n = _scatter(fillings, width)
     # Places that are filled up belong to no sequence; they see each other, so that no softmax is over nothing.
     sequence_BT = torch.full((len(fillings) * width,), -1)
