@@ -84,8 +84,8 @@ MEASURED = (
     ("model-b", 32_002, 512, 2_048, True, False, 2_791),
     ("model-b", 32_002, 512, 4_096, True, False, 3_686),
 )
-"""Peaks of eight compiled steps by benchmarks/memory.py: Linux with glibc, PyTorch 2.13. The first two are the cards' lines,
-with the tokens of a usual step."""
+"""Peaks of eight compiled steps by benchmarks/memory.py: Linux with glibc, PyTorch 2.13. The first two are the cards'
+lines, with the tokens of a usual step."""
 
 
 @pytest.mark.parametrize(("name", "vocabulary", "context", "tokens", "half", "checkpointing", "measured_mb"), MEASURED)
