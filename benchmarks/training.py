@@ -334,7 +334,7 @@ def ours(given: argparse.Namespace) -> None:
     from firstwords.training.optimizers import make_optimizer
     from firstwords.training.step import Gradients, StepLoss, update
 
-    prepare_process()
+    prepare_process(sizes_vary=given.rows == "lines")
     # The mean that the others' losses are.
     recipe = recipe_of(given).override({"training.loss-mean-over": "targets"})
     rows, settings = examples(given, recipe), recipe.training

@@ -48,7 +48,7 @@ def measure_training(
     recipe: Recipe, vocabulary: int, batches: Batches, device: Device, *, checkpointing: bool, seconds: float = 5.0
 ) -> TrainingSpeed:
     """Train the recipe's model on its first batches for about so many seconds; at least one whole step."""
-    prepare_process()
+    prepare_process(sizes_vary=recipe.tokens.examples == "lines")
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
     model.gradient_checkpointing = checkpointing
     fusion = compiled_for(model, recipe, batches.tokens_in_all, device)

@@ -23,6 +23,8 @@ more often, which costs more."""
 _CPU_ROW_LOGITS = 2**20
 """Entries that go through the softmax at once on a CPU: 4 MiB of float32, which its caches hold from one pass over
 them to the next. Softmax and its gradient of a whole chunk took twice as long."""
+_FUSED_CPU_ROW_LOGITS = 2**21
+"""Fused, they stand in float32 once: 8 MiB, where a whole chunk's would hold memory of another size in every step."""
 
 
 def summed_cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, z_loss: float = 0.0) -> Tensor:
@@ -72,7 +74,8 @@ def _logits_to_gradient_(logits_nV: Tensor, targets_n: Tensor, z_loss: float) ->
     kept_n1, targets_n1 = (targets_n[:, None] != IGNORE).float(), targets_n[:, None].clamp_min(0)
     chosen_n1 = logits_nV.gather(1, targets_n1).float()
     count, vocabulary = logits_nV.shape
-    size = max(1, _CPU_ROW_LOGITS // vocabulary) if logits_nV.device.type == "cpu" and not fusing() else count
+    at_once = _FUSED_CPU_ROW_LOGITS if fusing() else _CPU_ROW_LOGITS
+    size = max(1, at_once // vocabulary) if logits_nV.device.type == "cpu" else count
     log_z_n1 = torch.cat(
         [
             _softmax_(logits_nV[start : start + size], kept_n1[start : start + size], z_loss)

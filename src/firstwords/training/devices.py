@@ -100,13 +100,14 @@ def cpu_has_bf16() -> bool:
     return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
 
 
-def prepare_process() -> None:
+def prepare_process(*, sizes_vary: bool = False) -> None:
     """Settings of the process that make the CPU's work faster or smaller; no result changes by more than rounding.
 
     oneDNN keeps a compiled kernel for each of the last 1,024 shapes that it met; with batches of ever new shapes they
     come to hold gigabytes, and an eighth of them costs a tenth of the speed (docs/experiments.md). glibc gives large
     blocks back to the system at once and gets them anew, page by page, zeroed: a fifth of a training step on the CPU.
-    Keeping them costs no more memory than the peak.
+    Keeping them costs no more memory than the peak, but where `sizes_vary` from step to step: there the largest would
+    leave holes between them, so these alone are given back.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     _multiply_by_onednn()
@@ -115,8 +116,9 @@ def prepare_process() -> None:
             mallopt = ctypes.CDLL(None).mallopt
         except (OSError, AttributeError):  # another C library
             return
-        m_trim_threshold, m_mmap_max = -1, -4  # numbers of <malloc.h>
-        mallopt(m_mmap_max, 0)
+        m_trim_threshold, m_mmap_threshold, m_mmap_max = -1, -3, -4  # numbers of <malloc.h>
+        mallopt(m_mmap_threshold, 2**25)  # the largest that glibc takes
+        mallopt(m_mmap_max, 2**16 if sizes_vary else 0)
         mallopt(m_trim_threshold, 2**31 - 1)
 
 

@@ -74,7 +74,7 @@ def train(
     as one that was not, on the same machine. Raises FirstwordsError (exit code 3) where the loss is not finite, and
     Interrupted after Ctrl-C or SIGTERM.
     """
-    prepare_process()
+    prepare_process(sizes_vary=recipe.tokens.examples == "lines")
     device = choose_device(recipe.training)
     with reproducible(recipe.training.deterministic), joined(device.kind) as processes:
         return _train(recipe, vocabulary, tokens, folder, device, processes, reporter or Silent(), on_checkpoint)
