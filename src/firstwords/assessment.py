@@ -84,6 +84,16 @@ class TestSets:
         taken = {other.name: other.sha256 for other in self._pairs.values()}
         self._pairs[name] = unshared_name(suite, taken)
 
+    def find(self, asked: Asked) -> None:
+        """Find the files of what is asked for, or download them; only what is none of the catalogue's is read."""
+        from firstwords.data.catalogue import fetch_suite, suites
+
+        if asked.test in suites():
+            where = self.lookup
+            fetch_suite(asked.test, where.folders, where.cache, where.offline, where.say)
+        else:
+            self.check(asked)
+
     def check(self, asked: Asked) -> None:
         """Read what is asked for and refuse a protocol that does not fit it."""
         from firstwords.evaluation.protocols import find_protocol

@@ -115,7 +115,7 @@ def run(
         if "evaluation" in wanted and not job.is_done("evaluation"):
             _read_tests(job)
         for stage in wanted:
-            if stage == "training" and "evaluation" in wanted and not job.is_done(stage):
+            if stage == "training" and "evaluation" in wanted and not (job.is_done(stage) or _has_trained(job)):
                 _check_lengths(job)
             _carry_out(job, stage)
         if until == REPORT:
@@ -186,8 +186,17 @@ def _write_recipe(job: Job) -> None:
 
 def _read_tests(job: Job) -> None:
     """Read the test sets before anything is trained: a missing one is found now, not after hours."""
+    # A training that goes on was begun with them; that they are still there is enough, and known at once.
+    look = job.tests.find if _has_trained(job) else job.tests.check
     for asked in job.asked:
-        job.tests.check(asked)
+        look(asked)
+
+
+def _has_trained(job: Job) -> bool:
+    """Whether there is a training to go on with, before which the sentences have been looked at already."""
+    from firstwords.training.checkpoints import saved_states
+
+    return bool(saved_states(job.run.stage("training") / "state"))
 
 
 def _check_lengths(job: Job) -> None:

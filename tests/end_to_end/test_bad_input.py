@@ -269,6 +269,13 @@ def test_test_set_that_is_not_there_is_found_before_anything_is_made(here: Path,
     assert not (here / "runs" / "tiny" / "corpus").exists()
 
 
+def test_test_set_that_is_gone_is_missed_before_a_training_goes_on(done: Path, complaint: Complaint) -> None:
+    (done / "done" / "training.json").unlink()
+    before = contents(done / "training")
+    assert "blimp" in complaint("run", "tiny.toml", "--evaluation.suites", '["blimp.firstwords"]', "--offline")
+    assert contents(done / "training") == before
+
+
 def test_protocol_that_is_not_there(here: Path, complaint: Complaint) -> None:
     write_pairs(here / "pairs.jsonl")
     assert "firstword" in complaint("run", "tiny.toml", "--evaluation.suites", '["pairs.jsonl.firstword"]')

@@ -11,8 +11,9 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -68,8 +69,9 @@ class Fusion:
         os.environ[_FOLDER] = str(self._folder)
         _entered.append(self)
         try:
-            # Two sizes that happen to be equal at first are two sizes still.
-            with torch.fx.experimental._config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+            with ExitStack() as settings:
+                for module, patches in _compiler_settings():
+                    settings.enter_context(module.patch(patches))
                 yield
         finally:
             _entered.pop()
@@ -82,12 +84,43 @@ class Fusion:
 _FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 
 
+@functools.cache
+def _compiler_settings() -> list[tuple[Any, dict[str, Any]]]:
+    """Modules of PyTorch's settings, and what is set in each while functions run compiled."""
+    import torch._dynamo
+    import torch._inductor
+
+    return [
+        # Two sizes that happen to be equal at first are two sizes still.
+        (torch.fx.experimental._config, {"use_duck_shape": False}),
+        # Numbers such as a scale are the model's own; taken for inputs they make everything traced twice.
+        (torch._dynamo.config, {"specialize_float": True}),
+        # Else it is tried anew at every start which of the processor's vectors the compiler knows: two seconds.
+        (torch._inductor.config, {"cpp.vec_isa_ok": True if _compiler_knows_the_processor() else None}),
+    ]
+
+
+def _compiler_knows_the_processor() -> bool:
+    """Whether all vector instructions that PyTorch makes code for can be compiled: GCC 12 and later know them."""
+    asked = (_compilers()[0], "-dumpversion")
+    try:
+        version = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
+        return int(version.split(".")[0]) >= 12
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return False
+
+
 def missing_for_fusion(device: str) -> str | None:
     """What torch.compile needs on a device and does not find; None where nothing is missing."""
     if device == "mps":
         return "a compiler for MPS"
     if device == "cuda" and importlib.util.find_spec("triton") is None:
         return "triton"
-    if not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++")):
+    if not any(map(shutil.which, _compilers())):
         return "a C++ compiler"
     return None
+
+
+def _compilers() -> tuple[str, ...]:
+    """Where PyTorch looks for a C++ compiler: the first that is there is taken."""
+    return (os.environ.get("CXX") or "g++", "g++", "clang++")
