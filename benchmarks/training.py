@@ -329,14 +329,14 @@ def ours(given: argparse.Namespace) -> None:
     from firstwords.model.llama import Llama
     from firstwords.tokens.batches import StepBatch, TokenSequence
     from firstwords.training.compiling import compiled_for
-    from firstwords.training.devices import choose_device, prepare_process
+    from firstwords.training.devices import choose_device, prepare_training
     from firstwords.training.micro_batch import micro_tokens_for
     from firstwords.training.optimizers import make_optimizer
     from firstwords.training.step import Gradients, StepLoss, update
 
-    prepare_process(sizes_vary=given.rows == "lines")
     # The mean that the others' losses are.
     recipe = recipe_of(given).override({"training.loss-mean-over": "targets"})
+    prepare_training(recipe, recipe.tokenizer.vocabulary + 2)
     rows, settings = examples(given, recipe), recipe.training
     device = choose_device(settings)
     model = Llama(recipe.model, recipe.tokenizer.vocabulary + 2, seed=1).to(device.kind)

@@ -14,7 +14,7 @@ import torch
 from firstwords.model.llama import Llama
 from firstwords.tokens.batches import Batches, flat_batches
 from firstwords.training.compiling import compiled_for
-from firstwords.training.devices import Device, choose_device, prepare_process
+from firstwords.training.devices import Device, choose_device, prepare_training
 from firstwords.training.micro_batch import micro_tokens_for
 from firstwords.training.optimizers import make_optimizer
 from firstwords.training.step import StepLoss, add_gradient, update
@@ -48,7 +48,7 @@ def measure_training(
     recipe: Recipe, vocabulary: int, batches: Batches, device: Device, *, checkpointing: bool, seconds: float = 5.0
 ) -> TrainingSpeed:
     """Train the recipe's model on its first batches for about so many seconds; at least one whole step."""
-    prepare_process(sizes_vary=recipe.tokens.examples == "lines")
+    prepare_training(recipe, vocabulary)
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
     model.gradient_checkpointing = checkpointing
     fusion = compiled_for(model, recipe, batches.tokens_in_all, device)

@@ -20,6 +20,9 @@ _CHUNK_LOGITS = 5 * 2**24
 """Entries of the largest logits chunk: 160 MiB of bfloat16. Smaller chunks add the gradient of the whole unembedding
 more often, which costs more."""
 
+_CHUNK_LOGITS_READ = 2**22
+"""The same where nothing is learnt from them, and no gradient is to be added: 16 MiB of float32."""
+
 _CPU_ROW_LOGITS = 2**20
 """Entries that go through the softmax at once on a CPU: 4 MiB of float32, which its caches hold from one pass over
 them to the next. Softmax and its gradient of a whole chunk took twice as long."""
@@ -48,7 +51,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         grad_hidden_ND = torch.empty_like(hidden_ND)
         grad_weight_VD: Tensor | None = None
         with torch.autocast(hidden_ND.device.type, enabled=False):
-            for rows in _chunks(len(targets_N), len(weight_VD)):
+            for rows in _chunks(len(targets_N), len(weight_VD), _CHUNK_LOGITS):
                 hidden_nD = hidden_ND[rows].detach().to(dtype)
                 grad_nV = hidden_nD @ product_VD.T  # the logits, until the next line makes their gradient of them
                 loss += _logits_to_gradient_(grad_nV, targets_N[rows], z_loss)
@@ -106,16 +109,16 @@ def target_log_probs(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) ->
     product_VD = weight_VD.to(dtype)
     out_N = torch.empty(len(targets_N), device=hidden_ND.device, dtype=torch.float32)
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        for rows in _chunks(len(targets_N), len(weight_VD)):
+        for rows in _chunks(len(targets_N), len(weight_VD), _CHUNK_LOGITS_READ):
             logits_nV = (hidden_ND[rows].to(dtype) @ product_VD.T).float()
             chosen_n = logits_nV.gather(1, targets_N[rows, None]).squeeze(1)
             out_N[rows] = chosen_n - logits_nV.logsumexp(dim=1)
     return out_N
 
 
-def _chunks(rows: int, vocabulary: int) -> list[slice]:
+def _chunks(rows: int, vocabulary: int, logits: int) -> list[slice]:
     """Chunks of nearly equal size, and few sizes: the CPU's matrix kernels are made anew for each."""
-    largest = max(64, _CHUNK_LOGITS // vocabulary)
+    largest = max(64, logits // vocabulary)
     count = max(1, -(-rows // largest))
     size = min(largest, 64 * -(-rows // (64 * count)))
     return [slice(start, start + size) for start in range(0, rows, size)]

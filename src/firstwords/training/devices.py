@@ -14,6 +14,8 @@ from functools import cache
 import torch
 
 from firstwords.errors import FirstwordsError
+from firstwords.model.cost import ModelCost
+from firstwords.recipe import Recipe
 from firstwords.settings import TrainingSettings
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -100,14 +102,14 @@ def cpu_has_bf16() -> bool:
     return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
 
 
-def prepare_process(*, sizes_vary: bool = False) -> None:
+def prepare_process(*, giving_back: bool = False) -> None:
     """Settings of the process that make the CPU's work faster or smaller; no result changes by more than rounding.
 
     oneDNN keeps a compiled kernel for each of the last 1,024 shapes that it met; with batches of ever new shapes they
     come to hold gigabytes, and an eighth of them costs a tenth of the speed (docs/experiments.md). glibc gives large
     blocks back to the system at once and gets them anew, page by page, zeroed: a fifth of a training step on the CPU.
-    Keeping them costs no more memory than the peak, but where `sizes_vary` from step to step: there the largest would
-    leave holes between them, so these alone are given back.
+    Keeping them costs no more memory than the peak, but where sizes vary from step to step: there large ones leave
+    holes between them, and `giving_back` gives back those of 8 MiB and more.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     _multiply_by_onednn()
@@ -117,9 +119,20 @@ def prepare_process(*, sizes_vary: bool = False) -> None:
         except (OSError, AttributeError):  # another C library
             return
         m_trim_threshold, m_mmap_threshold, m_mmap_max = -1, -3, -4  # numbers of <malloc.h>
-        mallopt(m_mmap_threshold, 2**25)  # the largest that glibc takes
-        mallopt(m_mmap_max, 2**16 if sizes_vary else 0)
+        mallopt(m_mmap_threshold, 2**23)
+        mallopt(m_mmap_max, 2**16 if giving_back else 0)
         mallopt(m_trim_threshold, 2**31 - 1)
+
+
+_LARGE_MODEL = 2**29
+"""Bytes of weights, gradients and moments from which a training on lines gives memory back: half a gigabyte of Model
+B's three, for up to a twelfth of the time."""
+
+
+def prepare_training(recipe: Recipe, vocabulary: int) -> None:
+    """`prepare_process` as it suits the training of a recipe's model."""
+    large = ModelCost.of(recipe.model, vocabulary).weight_bytes >= _LARGE_MODEL
+    prepare_process(giving_back=large and recipe.tokens.examples == "lines")
 
 
 @contextmanager
