@@ -84,15 +84,16 @@ class TestSets:
         taken = {other.name: other.sha256 for other in self._pairs.values()}
         self._pairs[name] = unshared_name(suite, taken)
 
-    def find(self, asked: Asked) -> None:
-        """Find the files of what is asked for, or download them; only what is none of the catalogue's is read."""
+    def stamp(self, asked: Asked) -> list[Any] | None:
+        """Names, sizes and times of the files of a test set of the catalogue, found or downloaded; None for others."""
         from firstwords.data.catalogue import fetch_suite, suites
 
-        if asked.test in suites():
-            where = self.lookup
-            fetch_suite(asked.test, where.folders, where.cache, where.offline, where.say)
-        else:
-            self.check(asked)
+        if asked.test not in suites():
+            return None
+        where = self.lookup
+        folder = fetch_suite(asked.test, where.folders, where.cache, where.offline, where.say)
+        files = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+        return [str(folder.resolve()), [[name, of.st_size, of.st_mtime_ns] for name, of in files]]
 
     def check(self, asked: Asked) -> None:
         """Read what is asked for and refuse a protocol that does not fit it."""

@@ -112,10 +112,11 @@ def run(
         job = _with_sibling(job)
     with job.run.locked():
         _write_recipe(job)
-        if "evaluation" in wanted and not job.is_done("evaluation"):
+        tests_are_known = "evaluation" not in wanted or job.is_done("evaluation") or _were_looked_at(job)
+        if not tests_are_known:
             _read_tests(job)
         for stage in wanted:
-            if stage == "training" and "evaluation" in wanted and not (job.is_done(stage) or _has_trained(job)):
+            if stage == "training" and not (tests_are_known or job.is_done(stage)):
                 _check_lengths(job)
             _carry_out(job, stage)
         if until == REPORT:
@@ -184,19 +185,28 @@ def _write_recipe(job: Job) -> None:
     atomic_write_text(job.run.path / "recipe.toml", job.recipe.to_toml())
 
 
+_TESTS = "tests"
+"""The mark of test sets that were read, and whose sentences fit the model."""
+
+
+def _tests_fingerprint(job: Job) -> str | None:
+    """What tells whether the test sets are those that were looked at; None where that takes reading them."""
+    stamps = [job.tests.stamp(asked) for asked in job.asked]
+    if None in stamps:
+        return None
+    return fingerprint_of(stamps, list(map(str, job.asked)), job.fingerprints["tokenizer"], job.recipe.model.positions)
+
+
+def _were_looked_at(job: Job) -> bool:
+    """Whether an earlier start has looked at the very test sets that are there now: reading them takes many seconds."""
+    mark = job.run.mark(_TESTS)
+    return mark is not None and mark.fingerprint == _tests_fingerprint(job)
+
+
 def _read_tests(job: Job) -> None:
     """Read the test sets before anything is trained: a missing one is found now, not after hours."""
-    # A training that goes on was begun with them; that they are still there is enough, and known at once.
-    look = job.tests.find if _has_trained(job) else job.tests.check
     for asked in job.asked:
-        look(asked)
-
-
-def _has_trained(job: Job) -> bool:
-    """Whether there is a training to go on with, before which the sentences have been looked at already."""
-    from firstwords.training.checkpoints import saved_states
-
-    return bool(saved_states(job.run.stage("training") / "state"))
+        job.tests.check(asked)
 
 
 def _check_lengths(job: Job) -> None:
@@ -210,6 +220,9 @@ def _check_lengths(job: Job) -> None:
         suite = job.tests.pairs(asked.test)
         if suite is not None:
             check_lengths(suite, find_protocol(asked.protocol), reader, job.recipe.model.positions)
+    fingerprint = _tests_fingerprint(job)
+    if fingerprint is not None:
+        job.run.set_done(_TESTS, fingerprint, 0.0, {})
 
 
 def _carry_out(job: Job, stage: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from firstwords.cli import main
+from firstwords.data.catalogue import suites
 
 RECIPE = """
 name = "tiny"
@@ -235,10 +236,10 @@ def test_budget_unreachable(here: Path, complaint: Complaint) -> None:
 # The test sets
 
 
-def write_pairs(path: Path, good: str = "The cat sleeps.", bad: str = "The cat sleep.") -> None:
+def write_pairs(path: Path, good: str = "The cat sleeps.", bad: str = "The cat sleep.", uid: str = "agreement") -> None:
     values = [
-        {"sentence_good": good, "sentence_bad": bad, "UID": "agreement", "pairID": "0"},
-        {"sentence_good": "The dogs sing.", "sentence_bad": "The dogs sings.", "UID": "agreement", "pairID": "1"},
+        {"sentence_good": good, "sentence_bad": bad, "UID": uid, "pairID": "0"},
+        {"sentence_good": "The dogs sing.", "sentence_bad": "The dogs sings.", "UID": uid, "pairID": "1"},
     ]
     path.write_text("".join(json.dumps(value) + "\n" for value in values))
 
@@ -273,6 +274,34 @@ def test_test_set_that_is_gone_is_missed_before_a_training_goes_on(done: Path, c
     (done / "done" / "training.json").unlink()
     before = contents(done / "training")
     assert "blimp" in complaint("run", "tiny.toml", "--evaluation.suites", '["blimp.firstwords"]', "--offline")
+    assert contents(done / "training") == before
+
+
+def test_a_pair_that_is_too_long_is_found_before_a_training_goes_on(
+    done: Path, here: Path, complaint: Complaint
+) -> None:
+    (done / "done" / "training.json").unlink()
+    write_pairs(here / "pairs.jsonl", good="The cat " + "and the cat " * 40 + "sleep.")
+    before = contents(done / "training")
+    assert "agreement" in complaint("run", "tiny.toml", *PAIRS)
+    assert contents(done / "training") == before
+
+
+def test_test_set_that_changed_is_read_again_before_a_training_goes_on(
+    done: Path, here: Path, complaint: Complaint
+) -> None:
+    (here / "blimp").mkdir()
+    for stem in suites()["blimp"].sha256:
+        write_pairs(here / "blimp" / f"{stem}.jsonl", uid=stem)
+    words = ("run", "tiny.toml", "--evaluation.suites", '["blimp.firstwords"]', "--data", str(here))
+    (done / "done" / "training.json").unlink()
+    assert main(words) == 0
+    assert (done / "done" / "tests.json").exists()
+    for mark in ("training", "evaluation"):
+        (done / "done" / f"{mark}.json").unlink()
+    (here / "blimp" / "passive_1.jsonl").write_text("no pair\n")
+    before = contents(done / "training")
+    assert "passive_1.jsonl" in complaint(*words)
     assert contents(done / "training") == before
 
 

@@ -12,7 +12,8 @@ from firstwords.model.loss import IGNORE, summed_cross_entropy, target_log_probs
 
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "_CHUNK_LOGITS", 64 * 50)
+    for largest in ("_CHUNK_LOGITS", "_CPU_CHUNK_LOGITS_READ"):
+        monkeypatch.setattr(loss, largest, 64 * 50)
 
 
 def made(rows: int = 200, vocabulary: int = 50, width: int = 16) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

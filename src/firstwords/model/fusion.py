@@ -96,7 +96,7 @@ def _compiler_settings() -> list[tuple[Any, dict[str, Any]]]:
         # Numbers such as a scale are the model's own; taken for inputs they make everything traced twice.
         (torch._dynamo.config, {"specialize_float": True}),
         # Else it is tried anew at every start which of the processor's vectors the compiler knows: two seconds.
-        (torch._inductor.config, {"cpp.vec_isa_ok": True if _compiler_knows_the_processor() else None}),
+        (torch._inductor.config, {"cpp.vec_isa_ok": _compiler_knows_the_processor() or None}),
     ]
 
 

@@ -20,8 +20,8 @@ _CHUNK_LOGITS = 5 * 2**24
 """Entries of the largest logits chunk: 160 MiB of bfloat16. Smaller chunks add the gradient of the whole unembedding
 more often, which costs more."""
 
-_CHUNK_LOGITS_READ = 2**22
-"""The same where nothing is learnt from them, and no gradient is to be added: 16 MiB of float32."""
+_CPU_CHUNK_LOGITS_READ = 2**22
+"""The same on a CPU where nothing is learnt from them, and no gradient is to be added: 16 MiB of float32."""
 
 _CPU_ROW_LOGITS = 2**20
 """Entries that go through the softmax at once on a CPU: 4 MiB of float32, which its caches hold from one pass over
@@ -108,8 +108,9 @@ def target_log_probs(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) ->
     dtype = compute_dtype(weight_VD)
     product_VD = weight_VD.to(dtype)
     out_N = torch.empty(len(targets_N), device=hidden_ND.device, dtype=torch.float32)
+    logits = _CPU_CHUNK_LOGITS_READ if hidden_ND.device.type == "cpu" else _CHUNK_LOGITS
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        for rows in _chunks(len(targets_N), len(weight_VD), _CHUNK_LOGITS_READ):
+        for rows in _chunks(len(targets_N), len(weight_VD), logits):
             logits_nV = (hidden_ND[rows].to(dtype) @ product_VD.T).float()
             chosen_n = logits_nV.gather(1, targets_N[rows, None]).squeeze(1)
             out_N[rows] = chosen_n - logits_nV.logsumexp(dim=1)
