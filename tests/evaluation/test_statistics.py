@@ -12,6 +12,7 @@ from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
+from firstwords.evaluation.significance import discordant, holm, mcnemar_exact
 from firstwords.evaluation.statistics import (
     RESAMPLES,
     ClusteredDifference,
@@ -19,12 +20,9 @@ from firstwords.evaluation.statistics import (
     Interval,
     clustered_bootstrap,
     combined,
-    discordant,
     first_reliably_above_chance,
     hierarchical_interval,
-    holm,
     interval_within_clusters,
-    mcnemar_exact,
     paired_clustered_bootstrap,
     paired_hierarchical,
     paired_within_clusters,

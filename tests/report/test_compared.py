@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from firstwords.evaluation.statistics import holm
+from firstwords.evaluation.significance import holm
 from firstwords.report.charts import draw_svg
 from firstwords.report.charts_compared import Gap, Standing, differences, dumbbells
 from firstwords.report.compared import Compared, Seed, accuracy, compare_all, difference_cells, p_cell

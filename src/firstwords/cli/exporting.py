@@ -90,10 +90,7 @@ def export(
     folder = _finished(run, options, settings) or _made(run, options, settings)
     sent: dict[str, Any] = {}
     if gguf is not None:
-        written = publishing.add_gguf(folder, gguf)
-        for lost in written.lost:
-            print(f"warning: {lost}", file=sys.stderr)
-        sent["gguf"] = {"path": str(written.path), "bytes": written.bytes, "type": gguf, "lost": list(written.lost)}
+        sent["gguf"] = _with_gguf(folder, gguf)
     if to is not None:
         sent |= _send(publishing.ModelFiles.of(folder), to, repository, public=public, force=force)
     summary = summarize(folder)
@@ -104,6 +101,16 @@ def export(
         print_accuracies([summary])
         print()
     print_columns([("run", summary.path), ("model", str(summary.model)), *_lines(sent)])
+
+
+def _with_gguf(folder: RunFolder, number_type: Literal["f32", "f16"]) -> dict[str, Any]:
+    """Write the GGUF file into the model's folder, and warn of what it cannot hold."""
+    from firstwords.publishing import add_gguf
+
+    written = add_gguf(folder, number_type)
+    for lost in written.lost:
+        print(f"warning: {lost}", file=sys.stderr)
+    return {"path": str(written.path), "bytes": written.bytes, "type": number_type, "lost": list(written.lost)}
 
 
 def _checked_destination(to: str | None, *, public: bool, force: bool, dry_run: bool, offline: bool) -> str | None:

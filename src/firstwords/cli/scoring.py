@@ -88,6 +88,23 @@ def score(
     --file and --json, every line of the output is the JSON of one text.
     """
     wanted = _Wanted.of(by, spans)
+    _check_given(text, file, wanted)
+    from firstwords.evaluation.surprisal import Manner
+    from firstwords.models import open_subject
+
+    subject = open_subject(model, workspace=workspace, checkpoint=checkpoint, device=device, allow_code=allow_code)
+    manner = Manner.of(subject, boundary=boundary, marks=not without_marks)
+    manner = replace(manner, window=window, stride=stride)
+    manner = replace(manner, context=context) if context is not None else manner
+    if text is not None:
+        print_text(subject, text, wanted, manner, json=json)
+    elif file is not None:
+        with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as lines:
+            print_file(subject, texts_of(lines, str(file), paragraphs=paragraphs), wanted, manner, json=json)
+
+
+def _check_given(text: str | None, file: Path | None, wanted: _Wanted) -> None:
+    """Refuse what cannot be scored before a model is opened."""
     if (text is None) == (file is None):
         raise FirstwordsError(
             "there is nothing to score" if file is None else "there are a text and a file to score",
@@ -102,18 +119,6 @@ def score(
         )
     if text is not None and not text.strip():
         raise FirstwordsError("the text is empty", where="TEXT", do="give a text with a word in it")
-    from firstwords.evaluation.surprisal import Manner
-    from firstwords.models import open_subject
-
-    subject = open_subject(model, workspace=workspace, checkpoint=checkpoint, device=device, allow_code=allow_code)
-    manner = Manner.of(subject, boundary=boundary, marks=not without_marks)
-    manner = replace(manner, window=window, stride=stride)
-    manner = replace(manner, context=context) if context is not None else manner
-    if text is not None:
-        print_text(subject, text, wanted, manner, json=json)
-    elif file is not None:
-        with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as lines:
-            print_file(subject, texts_of(lines, str(file), paragraphs=paragraphs), wanted, manner, json=json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from firstwords.cli.parsing import data_folders
 from firstwords.cli.printing import print_columns, print_json
 
 if TYPE_CHECKING:
+    from firstwords.evaluation.submission import Submission
     from firstwords.run_folder import RunFolder
 
 
@@ -58,14 +59,7 @@ def submission(
     )
     path = to or found.path / f"submission-{year}.{track}.json"
     if not json:
-        rows = [("task", "predictions", "checkpoints", "")]
-        for state in made.states:
-            checkpoints = "" if state.checkpoints is None else f"{state.checkpoints} of {len(made.asked)}"
-            lacks = "; ".join(state.lacks) or "complete"
-            rows.append((state.key, f"{state.predictions:,}", checkpoints, lacks))
-        print_columns(rows, right=(1, 2), wrap=True)
-        for note in made.notes:
-            print(note)
+        _print_states(made)
     write_submission(made, path, partial=partial)
     if json:
         print_json(
@@ -81,6 +75,18 @@ def submission(
         )
     else:
         print(f"\n{'complete' if not made.lacks else 'partial'}: {path}")
+
+
+def _print_states(made: Submission) -> None:
+    """What there is of each task, and what it lacks."""
+    rows = [("task", "predictions", "checkpoints", "")]
+    for state in made.states:
+        checkpoints = "" if state.checkpoints is None else f"{state.checkpoints} of {len(made.asked)}"
+        lacks = "; ".join(state.lacks) or "complete"
+        rows.append((state.key, f"{state.predictions:,}", checkpoints, lacks))
+    print_columns(rows, right=(1, 2), wrap=True)
+    for note in made.notes:
+        print(note)
 
 
 def _results_of(name: str, workspace: Path) -> RunFolder:

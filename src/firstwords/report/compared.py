@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from firstwords.evaluation import statistics
+from firstwords.evaluation import significance
 from firstwords.evaluation.statistics import Interval, SeedsInterval
 from firstwords.report.comparison import SURE, Comparison, Overall, Row, compare
 from firstwords.report.judgements import Result, find_results, read_result
@@ -128,9 +128,9 @@ def _corrected(found: Sequence[Comparison]) -> list[Comparison]:
         return list(found)
     together: list[Comparison] = list(found)
     for level in ("fields", "phenomena", "paradigms"):
-        p = iter(statistics.holm([row.p for one in together for row in getattr(one, level)]))
+        p = iter(significance.holm([row.p for one in together for row in getattr(one, level)]))
         together = [replace(one, **{level: _with_p(getattr(one, level), p)}) for one in together]
-    overall = statistics.holm([one.overall.difference.p for one in found])
+    overall = significance.holm([one.overall.difference.p for one in found])
     told = ", ".join(f"{one.b.label} {p_cell(p)}" for one, p in zip(found, overall, strict=True))
     note = (
         f"Each model is held against {found[0].a.label} by itself. The p of overall, corrected for {len(found)} "

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from firstwords.errors import FirstwordsError
-from firstwords.evaluation import statistics
+from firstwords.evaluation import significance, statistics
 from firstwords.evaluation.statistics import ClusteredDifference, Difference, Interval, SeedsInterval
 from firstwords.report.judgements import Result
 
@@ -210,13 +210,13 @@ class _Table:
     def rows(self, groups: Mapping[str, list[str]]) -> tuple[Row, ...]:
         """One row a group, their p-values corrected as one family."""
         rows = [self._row(name, uids) for name, uids in groups.items()]
-        corrected = statistics.holm([row.p for row in rows])
+        corrected = significance.holm([row.p for row in rows])
         return tuple(replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True))
 
     def _row(self, name: str, uids: list[str]) -> Row:
         a, b = self._sides(uids)
         difference, alone = statistics.paired_within_clusters(a, b), self._alone(uids)
-        p = statistics.mcnemar_exact(*alone) if alone else difference.p
+        p = significance.mcnemar_exact(*alone) if alone else difference.p
         return Row(
             name=name,
             paradigms=len(uids),
@@ -247,7 +247,7 @@ class _Table:
             these_paradigms=statistics.paired_within_clusters(a, b, pooled=pooled),
             only_a=alone[0] if alone else None,
             only_b=alone[1] if alone else None,
-            mcnemar_p=statistics.mcnemar_exact(*alone) if alone else None,
+            mcnemar_p=significance.mcnemar_exact(*alone) if alone else None,
             references=self._means(uids),
         )
 
@@ -261,7 +261,7 @@ class _Table:
     def _alone(self, uids: list[str]) -> tuple[int, int] | None:
         if not self._one_seed:
             return None
-        counts = [statistics.discordant(self._a[uid][0], self._b[uid][0]) for uid in uids]
+        counts = [significance.discordant(self._a[uid][0], self._b[uid][0]) for uid in uids]
         return sum(only_a for only_a, _ in counts), sum(only_b for _, only_b in counts)
 
     def _means(self, uids: list[str]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -151,14 +152,6 @@ def _result(stories: Stories, bits_N: np.ndarray, tokens_N: np.ndarray, statemen
     others = np.column_stack([baseline, design(list(added_NX.T))[:, 2:]])
     own = increase(times_N, others, added_NX[:, 0])
     low, high = interval(resampled(times_N, others, added_NX[:, 0], sentences_N, counts_BC)[1])
-    notes = []
-    if not rows.all() and (unknown := int(np.isnan(bits_N).sum())):
-        notes.append(f"{unknown:,} words have no surprisal: the tokenizer leaves no token of them.")
-    if stories.frequencies == _OWN_COUNTS:
-        notes.append(
-            "The corpus's table of frequencies (freqs-1.tsv) is not under --data, so words are counted in the stories "
-            "themselves: a weak baseline, which leaves to surprisal some of what is frequency's."
-        )
     return TaskResult(
         metric="gain in log-likelihood per word of stories that were not fitted, in nats",
         statement=statement,
@@ -167,18 +160,8 @@ def _result(stories: Stories, bits_N: np.ndarray, tokens_N: np.ndarray, statemen
             f"story {story}": _measure(gains_N[story_N == story], sentences_N[story_N == story], counts_BC)
             for story in sorted(set(story_N.tolist()))
         },
-        rows=[
-            {
-                "story": word.story,
-                "place": word.place,
-                "word": word.word,
-                "surprisal_bits": None if math.isnan(bits) else bits,
-                "tokens": int(tokens),
-                "time_ms": word.time_ms,
-            }
-            for word, bits, tokens in zip(words, bits_N.tolist(), tokens_N, strict=True)
-        ],
-        notes=notes,
+        rows=_predictions(words, bits_N, tokens_N),
+        notes=_notes(stories, bits_N),
         more={
             "all_stories_fitted": {
                 "words": len(times_N),
@@ -189,6 +172,33 @@ def _result(stories: Stories, bits_N: np.ndarray, tokens_N: np.ndarray, statemen
             "sentences": len(set(sentences_N.tolist())),
         },
     )
+
+
+def _notes(stories: Stories, bits_N: np.ndarray) -> list[str]:
+    notes = []
+    if unknown := int(np.isnan(bits_N).sum()):
+        notes.append(f"{unknown:,} words have no surprisal: the tokenizer leaves no token of them.")
+    if stories.frequencies == _OWN_COUNTS:
+        notes.append(
+            "The corpus's table of frequencies (freqs-1.tsv) is not under --data, so words are counted in the stories "
+            "themselves: a weak baseline, which leaves to surprisal some of what is frequency's."
+        )
+    return notes
+
+
+def _predictions(words: Sequence[StoryWord], bits_N: np.ndarray, tokens_N: np.ndarray) -> list[dict[str, Any]]:
+    """The file of predictions: every word, also those that the regression leaves out."""
+    return [
+        {
+            "story": word.story,
+            "place": word.place,
+            "word": word.word,
+            "surprisal_bits": None if math.isnan(bits) else bits,
+            "tokens": int(tokens),
+            "time_ms": word.time_ms,
+        }
+        for word, bits, tokens in zip(words, bits_N.tolist(), tokens_N, strict=True)
+    ]
 
 
 def held_out_gains(y_N: np.ndarray, baseline_NK: np.ndarray, model_NK: np.ndarray, fold_N: np.ndarray) -> np.ndarray:
