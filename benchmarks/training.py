@@ -327,6 +327,7 @@ def ours(given: argparse.Namespace) -> None:
     import torch
 
     from firstwords.model.llama import Llama
+    from firstwords.model.products import products_by_onednn
     from firstwords.tokens.batches import StepBatch, TokenSequence
     from firstwords.training.compiling import compiled_for
     from firstwords.training.devices import choose_device, prepare_training
@@ -357,11 +358,12 @@ def ours(given: argparse.Namespace) -> None:
     turns, source = Turns(given), batches()
     size = micro_tokens_for(model, recipe, A_LONG_TRAINING, next(batches()), device, fusion=fusion)
     gradients = Gradients(step_loss, settings, device, scaler, fusion=fusion, micro_tokens=size)
-    while turns.step_begins():
-        batch = next(source)
-        loss = gradients.add(batch, seed=1)
-        update(step_loss, optimizer, scaler, settings.clip_norm)
-        turns.step_ends(batch.tokens, loss)
+    with products_by_onednn():
+        while turns.step_begins():
+            batch = next(source)
+            loss = gradients.add(batch, seed=1)
+            update(step_loss, optimizer, scaler, settings.clip_norm)
+            turns.step_ends(batch.tokens, loss)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,6 @@ def load_model(run: RunFolder, checkpoint: str | None = None, *, device: str = "
     from firstwords.model.llama import Llama
     from firstwords.tokens.tokenizer import Vocabulary
     from firstwords.training.checkpoints import load_checkpoint
-    from firstwords.training.devices import prepare_process
 
     recipe, checkpoint = Recipe.load(run.path / "recipe.toml"), checkpoint or selected(run)
     folder = run.stage("training") / "checkpoints" / checkpoint
@@ -163,11 +162,11 @@ def load_model(run: RunFolder, checkpoint: str | None = None, *, device: str = "
             where=", ".join(kept) or str(folder),
             do=did_you_mean(checkpoint, kept) or f"train it with `firstwords run {run.name}`",
         )
-    prepare_process()
+    kind = scoring_device(recipe.training.device if device == "auto" else device)
     vocabulary = Vocabulary.load(run.stage("tokenizer"))
     model = Llama(recipe.model, vocabulary.size)
     load_checkpoint(folder, model)
-    return model.to(scoring_device(recipe.training.device if device == "auto" else device)).eval(), vocabulary
+    return model.to(kind).eval(), vocabulary
 
 
 def selected(run: RunFolder) -> str:
@@ -176,10 +175,14 @@ def selected(run: RunFolder) -> str:
 
 
 def scoring_device(asked: str) -> str:
-    """cpu, cuda or mps: the one that is asked for, or the best that is there; FirstwordsError where it is not."""
-    from firstwords.settings import TrainingSettings
-    from firstwords.training.devices import choose_device
+    """cpu, cuda or mps: the one that is asked for, or the best that is there; FirstwordsError where it is not.
 
+    The process is prepared for it: a stranger's model wants fast products as much as our own.
+    """
+    from firstwords.settings import TrainingSettings
+    from firstwords.training.devices import choose_device, prepare_process
+
+    prepare_process()
     return choose_device(TrainingSettings.model_validate({"device": asked})).kind
 
 

@@ -16,6 +16,7 @@ from firstwords.errors import FirstwordsError
 from firstwords.evaluation.prefixes import PrefixBatch, prefix_batches
 from firstwords.evaluation.subject import Progress
 from firstwords.model.llama import Llama
+from firstwords.model.products import products_by_onednn
 
 _CPU_NODES, _GPU_NODES = 1_536, 16_384
 """Nodes of a batch. On a CPU the tensors of a batch stay near the size of its caches."""
@@ -55,7 +56,7 @@ def token_log_probs(
     done = 0
     try:
         # Also where a caller trains in half precision.
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(device.type, enabled=False), products_by_onednn():
             for batch in prefix_batches(list(distinct), nodes or _for(device, _CPU_NODES, _GPU_NODES), device):
                 hidden_ND = model.hidden(batch.ids_N, batch.layout)
                 wanted_M = _wanted(batch, first)

@@ -17,6 +17,7 @@ import torch
 
 from firstwords.data.download import cache_folder
 from firstwords.model.fusion import missing_for_fusion
+from firstwords.model.products import products_by_onednn
 from firstwords.settings import TrainingSettings
 from firstwords.training.devices import Device, choose_device, prepare_process
 
@@ -98,6 +99,7 @@ def _products(device: Device) -> Iterator[Finding]:
         yield Finding(f"products in {precision}", f"{rate / 1e9:,.0f} GFLOP/s")
 
 
+@products_by_onednn()
 def product_rate(device: str, dtype: torch.dtype) -> float:
     """Floating-point operations a second in products of large matrices."""
     left = torch.randn(_PRODUCT_ROWS, _PRODUCT_WIDTH, device=device).to(dtype)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from firstwords.model.llama import Llama
+from firstwords.model.products import products_by_onednn
 from firstwords.tokens.batches import Batches, flat_batches
 from firstwords.training.compiling import compiled_for
 from firstwords.training.devices import Device, choose_device, prepare_training
@@ -44,6 +45,7 @@ class TrainingSpeed:
     """The most memory that the process (on CUDA: PyTorch) has held."""
 
 
+@products_by_onednn()
 def measure_training(
     recipe: Recipe, vocabulary: int, batches: Batches, device: Device, *, checkpointing: bool, seconds: float = 5.0
 ) -> TrainingSpeed:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from firstwords.model.fusion import fused, fusing
+from firstwords.model.products import products_as_usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +148,10 @@ def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: Attenti
         out_BHTE = out_GTE.unflatten(0, q_BHTE.shape[:2])
     else:
         mask_B1TT = None if group.hidden_BTT is None else group.hidden_BTT[:, None].to(q_BHTE.dtype)
-        out_BHTE = F.scaled_dot_product_attention(
-            *(q_BHTE, k_BKTE, v_BKTE), attn_mask=mask_B1TT, is_causal=mask_B1TT is None, enable_gqa=share > 1
-        )
+        with products_as_usual():
+            out_BHTE = F.scaled_dot_product_attention(
+                *(q_BHTE, k_BKTE, v_BKTE), attn_mask=mask_B1TT, is_causal=mask_B1TT is None, enable_gqa=share > 1
+            )
     out_nHE = out_BHTE.transpose(1, 2).flatten(0, 1)
     return out_nHE if group.scatter_n is None else out_nHE.index_select(0, group.scatter_n)
 

@@ -6,10 +6,9 @@ import ctypes
 import os
 import platform
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 
@@ -54,6 +53,13 @@ class Device:
         import psutil
 
         return int(psutil.virtual_memory().available)
+
+    def give_memory_back(self) -> None:
+        """Return what was freed but is held for later use, so that something of another size finds room."""
+        if self.kind == "cuda":
+            torch.cuda.empty_cache()
+        elif trim := _of_glibc("malloc_trim"):
+            trim(0)
 
     def peak_memory_bytes(self) -> int:
         """The most memory used so far: on CUDA what PyTorch reserved, elsewhere what the process held."""
@@ -102,6 +108,14 @@ def cpu_has_bf16() -> bool:
     return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
 
 
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """A function of the GNU C library; None where another is at work."""
+    try:
+        return getattr(ctypes.CDLL(None), name) if platform.system() == "Linux" else None
+    except (OSError, AttributeError):
+        return None
+
+
 def prepare_process(*, giving_back: bool = False) -> None:
     """Settings of the process that make the CPU's work faster or smaller; no result changes by more than rounding.
 
@@ -112,12 +126,8 @@ def prepare_process(*, giving_back: bool = False) -> None:
     holes between them, and `giving_back` gives back those of 8 MiB and more.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-    _multiply_by_onednn()
-    if platform.system() == "Linux" and "MALLOC_ARENA_MAX" not in os.environ:
-        try:
-            mallopt = ctypes.CDLL(None).mallopt
-        except (OSError, AttributeError):  # another C library
-            return
+    mallopt = _of_glibc("mallopt")
+    if mallopt and "MALLOC_ARENA_MAX" not in os.environ:
         m_trim_threshold, m_mmap_threshold, m_mmap_max = -1, -3, -4  # numbers of <malloc.h>
         mallopt(m_mmap_threshold, 2**23)
         mallopt(m_mmap_max, 2**16 if giving_back else 0)
@@ -149,26 +159,3 @@ def reproducible(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-
-
-_FLOAT32_ERROR = 1e-5
-"""Relative to the largest entry. float32 products of 512 terms err by 1e-6, those of bfloat16 by 2e-3."""
-
-
-@cache
-def _multiply_by_onednn() -> None:
-    """Let oneDNN make float32 products on the CPU, where they stay float32.
-
-    PyTorch gives them to MKL, which is up to twice as slow on AMD. The setting that gives them to oneDNN allows it to
-    round to bfloat16, which it does only where the CPU has matrix tiles (AMX): so a product is tried. CUDA would round
-    too, and it needs no such help.
-    """
-    if torch.cuda.is_available():
-        return
-    before = torch.get_float32_matmul_precision()
-    generator = torch.Generator().manual_seed(0)
-    left, right = torch.randn(128, 512, generator=generator), torch.randn(512, 128, generator=generator)
-    exact = left.double() @ right.double()
-    torch.set_float32_matmul_precision("medium")
-    if float((left @ right - exact).abs().max() / exact.abs().max()) > _FLOAT32_ERROR:
-        torch.set_float32_matmul_precision(before)

@@ -16,6 +16,7 @@ import torch
 from firstwords.errors import FirstwordsError
 from firstwords.model.cost import ModelCost, training_memory_bytes
 from firstwords.model.llama import Llama
+from firstwords.model.products import products_by_onednn
 from firstwords.recipe import Recipe
 from firstwords.reporter import Reporter, Silent
 from firstwords.tokens.batches import Batches, BatchesAhead, StepBatch
@@ -76,7 +77,7 @@ def train(
     """
     prepare_training(recipe, vocabulary)
     device = choose_device(recipe.training)
-    with reproducible(recipe.training.deterministic), joined(device.kind) as processes:
+    with reproducible(recipe.training.deterministic), products_by_onednn(), joined(device.kind) as processes:
         return _train(recipe, vocabulary, tokens, folder, device, processes, reporter or Silent(), on_checkpoint)
 
 

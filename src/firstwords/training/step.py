@@ -107,8 +107,7 @@ class Gradients:
                 do="set training.gradient-checkpointing or training.shard-weights to true, or take a smaller model",
                 exit_code=1,
             )
-        if self._device.kind == "cuda":
-            torch.cuda.empty_cache()
+        self._device.give_memory_back()
         before, self.micro_tokens = self.micro_tokens, max(longest, self.micro_tokens // 2)
         self._say(
             f"memory ran out in micro-batches of {before:,} tokens; going on with {self.micro_tokens:,}, steps are as "
@@ -116,9 +115,12 @@ class Gradients:
         )
 
 
+_NO_MEMORY = ("can't allocate memory", "could not create a primitive")
+"""What PyTorch says on a CPU, where it has no error of its own kind; and oneDNN, where a kernel finds no room."""
+
+
 def _is_out_of_memory(error: Exception) -> bool:
-    # On a CPU PyTorch raises no error of its own kind.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
 def add_gradient(
