@@ -70,8 +70,20 @@ def at(axis: str, size: int, given: argparse.Namespace) -> dict[str, dict[str, f
     print(f"{axis} {size:,}", file=sys.stderr, flush=True)
     if axis == "text":
         return texts(size, given)
+    words = ["--model", "quickstart", "--steps", str(given.steps), "--device", given.device]
+    words += [word for key, value in settings_at(axis, size).items() for word in ("--set", f"{key}={value}")]
+    turns = argparse.Namespace(peers=PEERS, rounds=given.rounds, steps=given.steps, preload=None)
+    measured = training.measure(words, turns)
+    return {
+        peer: {"seconds": measured[peer]["seconds_a_step"], "memory_mib": measured[peer]["peak_memory_mib"]}
+        for peer in PEERS
+    }
+
+
+def settings_at(axis: str, size: int) -> dict[str, int]:
+    """What is set in the recipe for one place of an axis."""
     shape = BASE | {axis: size}
-    changes = {
+    return {
         "model.hidden": shape["hidden"],
         "model.heads": max(1, shape["hidden"] // 64),
         "model.intermediate": 3 * shape["hidden"],
@@ -79,15 +91,7 @@ def at(axis: str, size: int, given: argparse.Namespace) -> dict[str, dict[str, f
         "model.positions": shape["context"],
         "tokens.context": shape["context"],
         "tokenizer.vocabulary": shape["vocabulary"],
-    }
-    words = ["--model", "quickstart", "--steps", str(given.steps), "--device", given.device]
-    words += ["--batch", str(TOKENS // shape["context"])]
-    words += [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
-    turns = argparse.Namespace(peers=PEERS, rounds=given.rounds, steps=given.steps, preload=None)
-    measured = training.measure(words, turns)
-    return {
-        peer: {"seconds": measured[peer]["seconds_a_step"], "memory_mib": measured[peer]["peak_memory_mib"]}
-        for peer in PEERS
+        "training.batch-size": TOKENS // shape["context"],
     }
 
 

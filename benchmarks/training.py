@@ -180,17 +180,17 @@ def recipe_of(given: argparse.Namespace) -> Any:
     """The recipe whose shape is trained; packed rows have settings of their own."""
     from firstwords.recipe import Recipe
 
-    recipe = Recipe.load(given.model).override({"training.device": given.device})
+    changes = {"training.device": given.device}
     if given.rows == "packed":
-        changes = {
+        changes |= {
             "tokens.examples": "packed",
             "tokens.context": str(PACKED["context"]),
             "tokens.cross-documents": "true",
             "training.batch-size": str(given.batch or PACKED["batch"]),
             "training.accumulation": str(PACKED["accumulation"]),
         }
-        recipe = recipe.override(changes)
-    return recipe.override(dict(change.split("=", 1) for change in given.set))
+    # All at once: by themselves the rows may be longer than the model's positions.
+    return Recipe.load(given.model).override(changes | dict(change.split("=", 1) for change in given.set))
 
 
 def examples(given: argparse.Namespace, recipe: Any) -> list[np.ndarray]:
