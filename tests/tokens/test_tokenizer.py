@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from firstwords.errors import FirstwordsError
@@ -20,6 +20,8 @@ def test_any_text_comes_back(vocabulary: Vocabulary, text: str) -> None:
     import unicodedata
 
     plain = unicodedata.normalize("NFC", text)
+    # The name of a special token is that token, in texts too, as with transformers; it is left out when decoded.
+    assume(not any(name in plain for name in ("<s>", "</s>", "<pad>")))
     assert vocabulary.decode(vocabulary.encode([text])[0]) == plain
 
 

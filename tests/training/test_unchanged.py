@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from firstwords.identity import identity_settings
 from firstwords.model.llama import Llama
 from firstwords.model.loss import summed_cross_entropy
+from firstwords.model.products import products_by_onednn
 from firstwords.recipe import Recipe, bundled_names
 from firstwords.tokens.batches import TokenSequence, flat_batches
 from firstwords.tokens.encoding import TokenFile
@@ -58,6 +59,7 @@ def older_rate(step: int, steps: int, recipe: Recipe) -> float:
     return settings.peak_lr * (settings.final_lr_share + (1 - settings.final_lr_share) * share)
 
 
+@products_by_onednn()
 def older_training(recipe: Recipe, vocabulary: int, tokens: Path, steps: int) -> dict[str, torch.Tensor]:
     settings, file = recipe.training, TokenFile(tokens, "train")
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).train()
