@@ -20,9 +20,14 @@ def test_any_text_comes_back(vocabulary: Vocabulary, text: str) -> None:
     import unicodedata
 
     plain = unicodedata.normalize("NFC", text)
-    # The name of a special token is that token, in texts too, as with transformers; it is left out when decoded.
     assume(not any(name in plain for name in ("<s>", "</s>", "<pad>")))
     assert vocabulary.decode(vocabulary.encode([text])[0]) == plain
+
+
+def test_the_name_of_a_special_token_is_that_token_in_texts_too(vocabulary: Vocabulary) -> None:
+    specials = [vocabulary.bos_id, vocabulary.eos_id, vocabulary.pad_id]
+    assert list(vocabulary.encode(["<s></s><pad>"])[0]) == specials
+    assert vocabulary.decode(specials) == ""
 
 
 def test_special_tokens_are_defined_once(vocabulary: Vocabulary, tokenizer_folder: Path) -> None:
