@@ -4,8 +4,8 @@ Four ways to make the same optimizer steps on the same batches, each in a proces
 that a slow spell of the machine meets all of them:
 
   cards      Hugging Face's Trainer as the cards used it: float32, gradient checkpointing
-  trainer    Trainer at its best: bf16, no checkpointing, fused AdamW
-  compiled   a plain loop around transformers' model with torch.compile, bf16
+  trainer    Trainer at its best: bf16 where the device has it, no checkpointing, fused AdamW
+  compiled   a plain loop around transformers' model with torch.compile, in the same type
   firstwords ours
 
 Rows are packed (512 tokens, random ids, 16 a batch) or the cards' own lines (Model A's text in DIR/cards; padded to the
@@ -227,6 +227,13 @@ def shape_of(given: argparse.Namespace, recipe: Any) -> Any:
     ).to(given.device)
 
 
+def in_bf16(recipe: Any) -> bool:
+    """Whether those at their best multiply in bf16: where the device does so natively; elsewhere it would be slow."""
+    from firstwords.training.devices import choose_device
+
+    return choose_device(recipe.training).precision == "bf16"
+
+
 def hugging_face(given: argparse.Namespace) -> None:
     """Trainer, as the cards say or at its best."""
     import tempfile
@@ -284,7 +291,7 @@ def hugging_face(given: argparse.Namespace) -> None:
             report_to=[],
             disable_tqdm=True,
             use_cpu=given.device == "cpu",
-            bf16=best,
+            bf16=best and in_bf16(recipe),
             gradient_checkpointing=not best,
             optim="adamw_torch_fused" if best else "adamw_torch",
             dataloader_num_workers=0,
@@ -302,7 +309,7 @@ def compiled(given: argparse.Namespace) -> None:
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.peak_lr, weight_decay=0.0, fused=True)
     step_of = torch.compile(model)
-    turns, width, place = Turns(given), recipe.tokens.context, 0
+    turns, width, place, half = Turns(given), recipe.tokens.context, 0, in_bf16(recipe)
     while turns.step_begins():
         tokens, loss = 0, 0.0
         for _ in range(settings.accumulation):
@@ -311,7 +318,7 @@ def compiled(given: argparse.Namespace) -> None:
             ids = torch.tensor(np.stack([np.pad(row, (0, width - len(row))) for row in batch]), device=given.device)
             kept = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch], device=given.device)
             labels = torch.where(kept.bool(), ids, -100)
-            with torch.autocast(given.device, torch.bfloat16):
+            with torch.autocast(given.device, torch.bfloat16, enabled=half):
                 found = step_of(input_ids=ids, attention_mask=kept, labels=labels).loss / settings.accumulation
             found.backward()
             loss += float(found.detach())

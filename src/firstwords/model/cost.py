@@ -12,11 +12,12 @@ _QUERY_BLOCK = 128
 """Queries that attend at once on a CPU, and places of a row that short sequences share, as in `model.attention`."""
 _CHUNK_LOGITS = 5 * 2**24
 """Logits that the loss holds at once, as in `model.loss`."""
-_BYTES_PER_LOGIT = 9
+_BYTES_PER_LOGIT, _BYTES_PER_LOGIT_HALF = 10.5, 9.0
 """Memory held for each of them: in the products' type, in float32 on their way through the softmax, and what is lost
 between blocks of memory of other sizes. Measured, as the two below."""
-_HELD_OVER_KEPT = 1.6
-"""Memory held over what the backward pass needs, where blocks of many sizes come and go."""
+_HELD_OVER_KEPT, _HELD_OVER_KEPT_HALF = 1.25, 1.6
+"""Memory held over what the backward pass needs, where blocks of many sizes come and go; casts, too, where products
+are of half the width."""
 _COMPILER = 190_000_000
 """What compiling leaves in the process."""
 
@@ -77,12 +78,12 @@ def training_memory_bytes(
     """Peak memory of training on micro-batches of so many tokens, in sequences of `context` (`positions` if not given).
 
     Weights, gradients and moments; what the backward pass needs; the loss's chunk of logits. The process itself
-    (Python, PyTorch) is not counted. Within 8% of what Models A and B were measured to take, compiled, on a CPU, in
+    (Python, PyTorch) is not counted. Within 15% of what Models A and B were measured to take, compiled, on a CPU, in
     micro-batches of 700 to 4,096 tokens (benchmarks/memory.py); a GPU needs less.
     """
-    cost, product_bytes = ModelCost.of(shape, vocabulary), 2 if half else _FLOAT
-    casts = product_bytes * cost.matrix_parameters if half else 0
-    head_gradients = (_FLOAT + product_bytes) * vocabulary * shape.hidden
+    cost = ModelCost.of(shape, vocabulary)
+    casts = 2 * cost.matrix_parameters if half else 0
+    head_gradients = (_FLOAT + 2 if half else _FLOAT) * vocabulary * shape.hidden
     kept_layers = 1 if checkpointing else shape.layers
     per_token = activation_bytes_per_token(shape, context or shape.positions, half=half) * kept_layers // shape.layers
     stream = shape.hidden * _FLOAT * (shape.layers if checkpointing else 1)
@@ -92,6 +93,6 @@ def training_memory_bytes(
         + cost.weight_bytes
         + casts
         + head_gradients
-        + _HELD_OVER_KEPT * micro_tokens * (per_token + stream)
-        + _BYTES_PER_LOGIT * logits
+        + (_HELD_OVER_KEPT_HALF if half else _HELD_OVER_KEPT) * micro_tokens * (per_token + stream)
+        + (_BYTES_PER_LOGIT_HALF if half else _BYTES_PER_LOGIT) * logits
     )
