@@ -369,8 +369,8 @@ def ours(given: argparse.Namespace) -> None:
         while turns.step_begins():
             batch = next(source)
             loss = gradients.add(batch, seed=1)
-            update(step_loss, optimizer, scaler, settings.clip_norm)
-            turns.step_ends(batch.tokens, loss)
+            float(update(step_loss, optimizer, scaler, settings.clip_norm))
+            turns.step_ends(batch.tokens, float(loss))
 
 
 if __name__ == "__main__":

@@ -241,3 +241,19 @@ def test_the_lock_is_free_after_a_failure(tmp_path: Path) -> None:
         raise RuntimeError("a failure in between")
     with run.locked():
         pass
+
+
+def test_what_a_killed_process_had_begun_is_removed_by_the_next(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs" / "one")
+    begun = [run.path / ".corpus.12.tmp", run.stage("training") / "state" / ".step-00000004.12.tmp"]
+    for folder in begun:
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"half")
+    half = run.stage("training") / ".losses.csv.12.tmp"
+    half.write_text("half")
+    kept = run.stage("evaluation") / ".blimp.json.13.tmp"
+    kept.parent.mkdir()
+    kept.write_text("another process writes this now, without the lock")
+    with run.locked():
+        assert not any(path.exists() for path in (*begun, half))
+        assert kept.exists()

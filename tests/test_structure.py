@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "firstwords"
 ORDER = [
     "errors",
     "budget",
+    "machine",
     "settings",
     "recipe",
     "run_folder",

@@ -185,10 +185,22 @@ class RunFolder:
             ) from None
         try:
             owner.write_text(f"process {os.getpid()} on {platform.node()}")
+            self._remove_unfinished()
             yield
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+
+    def _remove_unfinished(self) -> None:
+        """What a killed process had begun to write: a training state can be gigabytes, and nobody would read it.
+
+        Only where writers hold the lock: results of evaluations are written without.
+        """
+        for left in (*self.path.glob(".*.tmp"), *self.stage("training").glob("**/.*.tmp")):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     def _result_path(self, name: str) -> Path:
         return self.stage("evaluation") / f"{name}.json"

@@ -165,7 +165,9 @@ class TrainingSettings(Settings):
     """How the model is trained."""
 
     epochs: Annotated[float, Field(gt=0)] = 5
-    """Passes over the training text."""
+    """Passes over the training text; steps are as many as these fill."""
+    whole_steps_per_epoch: bool = False
+    """Take as many steps an epoch as its batches fill, as the cards' Trainer did: up to a step of it is left out."""
     max_steps: Positive | None = None
     """Stop after this many optimizer steps, whatever `epochs` says."""
     batch_size: Positive = 16

@@ -107,8 +107,9 @@ def test_epochs_are_shuffled_anew_and_seeds_differ() -> None:
 
 def test_model_as_steps_are_counted_as_its_trainer_counted_them() -> None:
     """3,575 steps; dev losses after 715, 1431, 2147, 2863 and 3575, as in its published log."""
-    batches = made([2] * 45_807, LINES, batch_size=16, accumulation=4, epochs=5)
-    assert batches.steps == 3_575
+    lines = {"batch_size": 16, "accumulation": 4, "epochs": 5}
+    batches = made([2] * 45_807, LINES, **lines, whole_steps_per_epoch=True)
+    assert batches.steps == 3_575 and made([2] * 45_807, LINES, **lines).steps == 3_578
     assert [step + 1 for step in range(batches.steps) if batches.ends_epoch(step)] == [715, 1431, 2147, 2863, 3575]
     assert abs(batches.epochs_done(3575) - 4.994760740482012) < 1e-12
 

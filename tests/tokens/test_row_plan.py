@@ -35,7 +35,13 @@ def courses(draw: st.DrawFn, largest: int) -> Values:
 def test_without_schedules_steps_are_those_of_the_older_formulas(
     rows: int, batch_size: int, accumulation: int, epochs: float, max_steps: int | None
 ) -> None:
-    settings = training(batch_size=batch_size, accumulation=accumulation, epochs=epochs, max_steps=max_steps)
+    settings = training(
+        batch_size=batch_size,
+        accumulation=accumulation,
+        epochs=epochs,
+        max_steps=max_steps,
+        whole_steps_per_epoch=True,
+    )
     plan = plan_rows(rows * 7 + 3, 7, settings)
     assert isinstance(plan, EvenPlan)
     batches_per_epoch = -(-rows // batch_size)
@@ -128,3 +134,14 @@ def test_fewer_steps_go_through_the_whole_course(max_steps: int) -> None:
 def test_a_text_shorter_than_the_longest_row_is_refused() -> None:
     with pytest.raises(FirstwordsError, match="less than one row of 60"):
         plan_rows(50, 32, training(context_schedule=[(60, 0.5)]))
+
+
+@given(rows=st.integers(1, 60), batch_size=st.integers(1, 9), accumulation=st.integers(1, 9), epochs=st.integers(1, 12))
+def test_steps_are_as_many_as_the_epochs_fill(rows: int, batch_size: int, accumulation: int, epochs: int) -> None:
+    plan = EvenPlan(rows, 1, training(batch_size=batch_size, accumulation=accumulation, epochs=epochs))
+    assert plan.steps == 1 or plan.epochs_done(plan.steps) <= epochs
+    assert plan.epochs_done(plan.steps + 1) > epochs
+
+
+def test_a_tenth_of_ten_epochs_is_one() -> None:
+    assert EvenPlan(10, 1, training(batch_size=1, epochs=0.1 * 3)).steps == 3

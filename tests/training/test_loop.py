@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,10 @@ from firstwords.settings import TokenSettings
 from firstwords.tokens.batches import Batches
 from firstwords.tokens.encoding import TokenFile
 from firstwords.tokens.tokenizer import Vocabulary
+from firstwords.training import loop
 from firstwords.training.checkpoints import saved_states
-from firstwords.training.loop import TrainingResult, train
+from firstwords.training.dev_loss import dev_losses
+from firstwords.training.loop import Interrupted, TrainingResult, train
 from firstwords.training.trackers import read_metrics
 from tests.training.conftest import EVERYTHING, recipe_with
 
@@ -157,13 +160,14 @@ def test_muon_learns_a_small_text_in_fewer_steps(tokens: Path, vocabulary: Vocab
     assert losses["muon"] < losses["adamw"]
 
 
-def test_an_earlier_state_gives_the_same_end(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ['{"step": 99, "half a line', "\0" * 50 + "\n", '{"step": 99}\n[1]\n'])
+def test_an_earlier_state_gives_the_same_end(left: str, tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
     import shutil
 
     run(tmp_path, tokens, vocabulary, resume_minutes=EVERY_STEP)
     end, losses = last_weights(tmp_path), losses_of(tmp_path)
     shutil.rmtree(saved_states(tmp_path / "state")[-1])
-    (tmp_path / "metrics.jsonl").open("a").write('{"step": 99, "half a line')
+    (tmp_path / "metrics.jsonl").open("a").write(left)
     run(tmp_path, tokens, vocabulary, resume_minutes=EVERY_STEP)
     assert last_weights(tmp_path) == end
     assert losses_of(tmp_path) == losses
@@ -260,6 +264,45 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(
     assert "documents" in str(found.value) and str(kept) in str(found.value)
     assert "peak-lr" in str(found.value)
     assert kept.is_dir()
+
+
+def test_a_dev_loss_that_is_no_number_ends_the_run_too(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    with pytest.raises(FirstwordsError, match="the dev loss is not finite at step 1") as found:
+        run(tmp_path, tokens, vocabulary, peak_lr=1e38, warmup_steps=0, eval_every_steps=1, clip_norm=1e30)
+    assert found.value.exit_code == 3
+    assert not any("dev_loss" in line for line in read_metrics(tmp_path / "metrics.jsonl"))
+
+
+def test_a_wish_to_stop_in_the_last_dev_loss_is_heard(
+    tokens: Path, vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tmp_path / "whole", tokens, vocabulary, max_steps=5)
+
+    def interrupted(*given: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return dev_losses(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="stopped after step 5"):
+        patch.setattr(loop, "dev_losses", interrupted)
+        run(tmp_path / "stopped", tokens, vocabulary, max_steps=5)
+    assert not (tmp_path / "stopped" / "checkpoints" / "last").exists()
+    assert run(tmp_path / "stopped", tokens, vocabulary, max_steps=5).last_dev_loss == whole.last_dev_loss
+    assert last_weights(tmp_path / "stopped") == last_weights(tmp_path / "whole")
+
+
+def test_fewer_tokens_at_once_are_taken_where_a_run_goes_on(
+    tokens: Path, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    def kept() -> int:
+        state = saved_states(tmp_path / "state")[-1]
+        return int(json.loads((state / "checkpoint.json").read_text())["progress"]["micro_tokens"])
+
+    run(tmp_path, tokens, vocabulary, resume_minutes=EVERY_STEP, max_steps=3)
+    usual = kept()
+    run(tmp_path, tokens, vocabulary, resume_minutes=EVERY_STEP, max_steps=5, micro_tokens=32)
+    assert kept() == 32 < usual
+    run(tmp_path, tokens, vocabulary, resume_minutes=EVERY_STEP, max_steps=7, micro_tokens=4_096)
+    assert kept() == 32, "memory had run out at more"
 
 
 def test_a_damaged_state_is_refused_and_the_one_before_it_serves(

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from firstwords.model.cost import training_memory_bytes
 from firstwords.model.llama import Llama
+from firstwords.recipe import Recipe
 from firstwords.tokens.batches import Batches
 from firstwords.tokens.encoding import TokenFile
 from firstwords.tokens.tokenizer import Vocabulary
 from firstwords.training import compiling, micro_batch
 from firstwords.training.devices import Device
+from firstwords.training.loop import wants_checkpointing
 from firstwords.training.micro_batch import known_micro_tokens, micro_tokens_for
 from tests.training.conftest import recipe_with
 
@@ -86,3 +90,41 @@ def test_a_real_measurement_leaves_no_gradient(tokens: Path, vocabulary: Vocabul
     found = micro_tokens_for(model, recipe, batches.tokens_in_all, batches.step(0), CPU)
     assert found in (USUAL // 4, USUAL // 2, USUAL, 2 * USUAL)
     assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_the_largest_size_that_memory_holds_is_taken(
+    tokens: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(_step_loss: object, _batch: object, size: int, *_: object) -> float:
+        if size == USUAL:
+            raise torch.OutOfMemoryError
+        return 1.0 / size
+
+    monkeypatch.setattr(micro_batch, "_seconds", taken)
+    assert chosen(tokens, vocabulary) == USUAL // 2
+    monkeypatch.setattr(micro_batch, "_seconds", lambda *_: 1 / 0)
+    monkeypatch.setattr(Device, "free_memory_bytes", lambda _: 1)
+    monkeypatch.setattr(compiling, "_LONG_FLOPS", 1e30)
+    assert chosen(tokens, vocabulary, batch_size=601) == USUAL // 4, "unmeasured, too"
+
+
+def test_what_was_measured_is_for_one_schedule(
+    tokens: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock(monkeypatch, {USUAL // 4: 1.0, USUAL // 2: 2.0})
+    chosen(tokens, vocabulary)
+    assert known_micro_tokens(recipe_with(batch_size=600), vocabulary.size, CPU) == USUAL // 4
+    grown = recipe_with(batch_size=600, batch_size_schedule=[[8, 0.1]])
+    assert known_micro_tokens(grown, vocabulary.size, CPU) is None
+
+
+def test_activations_are_recomputed_where_the_smallest_parts_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, vocabulary = Recipe.load("model-a"), 16_002
+    least = training_memory_bytes(
+        *(recipe.model, vocabulary, USUAL // 4), half=False, checkpointing=False, context=recipe.tokens.context
+    )
+    monkeypatch.setattr(Device, "free_memory_bytes", lambda _: 1.2 * least)
+    assert not wants_checkpointing(recipe, vocabulary, 10**6, CPU)
+    monkeypatch.setattr(Device, "free_memory_bytes", lambda _: least)
+    assert wants_checkpointing(recipe, vocabulary, 10**6, CPU)
+    assert not wants_checkpointing(recipe, vocabulary, 64, CPU), "a small step needs less"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstwords.model.attention import AttentionGroup, Layout, of_like_length
+from firstwords.model.attention import AttentionGroup, Layout, of_like_length, sent
 
 _NONE = -1
 
@@ -99,7 +99,7 @@ def _merged(
     pick_N[nodes_M] = np.concatenate(places)
 
     def tensor(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values.astype(np.int64)).to(device)
+        return sent(torch.from_numpy(values.astype(np.int64)), device)
 
     return PrefixBatch(
         sequences=sequences[by_length_B],

@@ -108,7 +108,7 @@ def _log_masses(logits_nV: Tensor, borders_V: np.ndarray) -> np.ndarray:
     known = min(logits_nV.shape[1], len(borders_V))
     chosen = torch.from_numpy(np.flatnonzero(borders_V[:known])).to(logits_nV.device)
     masses_n = logits_nV.index_select(1, chosen).logsumexp(dim=1) - logits_nV.logsumexp(dim=1)
-    masses: np.ndarray = masses_n.double().cpu().numpy()
+    masses: np.ndarray = masses_n.cpu().double().numpy()
     return masses
 
 

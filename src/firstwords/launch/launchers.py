@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError
 from firstwords.launch.worker import LAUNCHED, PROBLEM, RESULT, error_file
+from firstwords.machine import usable_cores
 from firstwords.run_folder import RunFolder, read_json
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 
 _TAKEN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+_STOPPING_SECONDS = 30 * 60
+"""How long a process that is to stop may take to end its step (or a dev loss) and to save its state; torchrun's own
+limit is half a minute."""
 
 
 class Torchrun:
@@ -46,18 +52,18 @@ class Torchrun:
         for left in (folder / RESULT, folder / PROBLEM, *(error_file(run, rank) for rank in range(self.processes))):
             left.unlink(missing_ok=True)
         logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # it prints tables of its own
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=self.processes,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            max_restarts=0,
-            monitor_interval=0.2,
-        )
         before = _last_state(folder)
         try:
-            with _lent_to_the_agent(threads=max(1, (os.cpu_count() or 1) // self.processes)):
+            with _lent_to_the_agent(threads=max(1, usable_cores() // self.processes)):
+                config = LaunchConfig(
+                    min_nodes=1,
+                    max_nodes=1,
+                    nproc_per_node=self.processes,
+                    rdzv_backend="c10d",
+                    rdzv_endpoint="localhost:0",
+                    max_restarts=0,
+                    monitor_interval=0.2,
+                )
                 elastic_launch(config, sys.executable)("-m", "firstwords.launch.worker", str(run.path))
         except SignalException as stop:
             raise self._stopped(folder, before, Interrupted) from stop
@@ -125,6 +131,7 @@ def _lent_to_the_agent(threads: int) -> Iterator[None]:
     before = dict(os.environ)
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_STOPPING_SECONDS))
     try:
         yield
     finally:

@@ -54,7 +54,7 @@ def measure_training(
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
     model.gradient_checkpointing = checkpointing
     fusion = compiled_for(model, recipe, batches.tokens_in_all, device)
-    micro_tokens = micro_tokens_for(model, recipe, batches.tokens_in_all, batches.step(0), device, fusion=fusion)
+    micro_tokens = micro_tokens_for(model, recipe, batches.tokens_in_all, batches.large_step(), device, fusion=fusion)
     step_loss = StepLoss(model).train()
     optimizer = make_optimizer(model, recipe.training)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
@@ -74,7 +74,7 @@ def measure_training(
             if len(passes) > _WARM_UP and time.monotonic() > end:
                 break
         started = time.perf_counter()
-        update(step_loss, optimizer, scaler, recipe.training.clip_norm)
+        float(update(step_loss, optimizer, scaler, recipe.training.clip_norm))
         updates.append(gathering + time.perf_counter() - started)
         step += 1
     counted = passes[_WARM_UP:] or passes[-1:]

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from firstwords.training.devices import Device
 
 _EXPORT_SECONDS = 5.0
-_STEPS_LOOKED_AT = 50
 """Steps of which the largest is taken for the largest of the run."""
 
 
@@ -225,7 +224,8 @@ def _training_plan(recipe: Recipe, text: TextPlan, trial: Trial, device: Device)
     tokens_per_epoch = text.tokens if lines else batches.rows_per_epoch * recipe.tokens.context
     epochs = batches.epochs_done(batches.steps)
     tokens = round(epochs * tokens_per_epoch)
-    checkpointing = wants_checkpointing(recipe, text.vocabulary, device)
+    largest = _batches(recipe, trial, scaled=False).large_step().tokens
+    checkpointing = wants_checkpointing(recipe, text.vocabulary, largest, device)
     micro_tokens = known_micro_tokens(recipe, text.vocabulary, device) or device.micro_tokens
     return TrainingPlan(
         steps=batches.steps,
@@ -251,12 +251,10 @@ def _memory_bytes(
 ) -> int:
     """What training would hold, the process itself (Python, PyTorch) included."""
     process_bytes = 0 if device.kind == "cuda" else psutil.Process().memory_info().rss
-    batches = _batches(recipe, trial, scaled=False)
-    largest_step = max(batches.step(step).tokens for step in range(min(_STEPS_LOOKED_AT, batches.steps)))
     return process_bytes + training_memory_bytes(
         recipe.model,
         text.vocabulary,
-        min(micro_tokens, largest_step),
+        min(micro_tokens, _batches(recipe, trial, scaled=False).large_step().tokens),
         half=device.precision != "fp32",
         checkpointing=checkpointing,
         context=recipe.tokens.context,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from firstwords.errors import FirstwordsError
+from firstwords.machine import usable_cores
 
 if TYPE_CHECKING:
     from firstwords.corpus.sources import ResolvedSource
@@ -172,7 +173,7 @@ def _on_machine(recipe: Recipe, training: TrainingPlan) -> Iterator[Remark]:
             f"fp16 needs CUDA; on this machine's {training.device} the products are {training.precision}",
         )
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     if training.device == "cpu" and training.tokens_per_second and busy > cores + 0.5:
         yield Remark(
             "note",

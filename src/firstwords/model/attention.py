@@ -57,20 +57,35 @@ class Layout:
 
         Attention is cheapest where neighbours have similar lengths: sort sequences before joining them.
         """
-        # On a CPU calls cost more than the products of short sequences; elsewhere a mask would rule out fused kernels.
-        shortest_alone = _SHARED_WIDTH // 2 if torch.device(device).type == "cpu" else 0
+        positions_N = sent(_positions(lengths), device)
+        if torch.device(device).type != "cpu":
+            # Calls cost more than the products of a small grid, and a mask would rule out fused kernels.
+            small = len(lengths) * max(lengths, default=0) <= _SMALL_GRID
+            parts = [lengths] if small else [lengths[alike] for alike in of_like_length(lengths)]
+            return cls(positions_N, tuple(_own_rows(part, device) for part in parts if part))
         groups: list[AttentionGroup] = []
-        for short, run in itertools.groupby(lengths, lambda length: length <= shortest_alone):
+        for short, run in itertools.groupby(lengths, lambda length: length <= _SHARED_WIDTH // 2):
             some = list(run)
             parts = [some] if short else [some[alike] for alike in of_like_length(some)]
             groups += [_shared_rows(part) if short and len(part) > 1 else _own_rows(part, device) for part in parts]
-        return cls(_positions(lengths).to(device), tuple(groups))
+        return cls(positions_N, tuple(groups))
+
+
+_SMALL_GRID = 2**15
+"""Places, filled or not, that a GPU attends to in one call: rows of a few hundred lines."""
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor of the CPU on a device. CUDA does not wait for what it has to do before."""
+    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _own_rows(lengths: Sequence[int], device: torch.device | str) -> AttentionGroup:
     """Every sequence in a row of its own."""
     count, width = sum(lengths), max(lengths)
-    scatter_n = None if count == len(lengths) * width else _scatter(lengths, width).to(device)
+    scatter_n = None if count == len(lengths) * width else sent(_scatter(lengths, width), device)
     return AttentionGroup(count, len(lengths), width, scatter_n)
 
 
@@ -110,13 +125,13 @@ def of_like_length(lengths: Sequence[int]) -> Iterator[slice]:
 
 
 def _positions(lengths: Sequence[int]) -> Tensor:
-    lengths_B = torch.tensor(lengths, dtype=torch.int64)
+    lengths_B, count = torch.tensor(lengths, dtype=torch.int64), sum(lengths)
     starts_B = lengths_B.cumsum(0) - lengths_B
-    return torch.arange(int(lengths_B.sum())) - starts_B.repeat_interleave(lengths_B)
+    return torch.arange(count) - starts_B.repeat_interleave(lengths_B, output_size=count)
 
 
 def _scatter(lengths: Sequence[int], width: int) -> Tensor:
-    rows_n = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    rows_n = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths), output_size=sum(lengths))
     return rows_n * width + _positions(lengths)
 
 

@@ -28,9 +28,10 @@ def generate(
     ids = ([vocabulary.bos_id] if add_bos else []) + vocabulary.encode([prompt])[0]
     ids = ids or [vocabulary.bos_id]
     model.eval()
+    device = model.embedding.weight.device
     while len(ids) < max_length:
         seen = ids[-model.shape.positions :]
-        hidden_ND = model.hidden(torch.tensor(seen, device=model.embedding.weight.device), Layout.of([len(seen)]))
+        hidden_ND = model.hidden(torch.tensor(seen, device=device), Layout.of([len(seen)], device))
         logits_V = model.unembedding(hidden_ND[-1]).float().cpu()
         logits_V[vocabulary.pad_id] = -torch.inf
         if temperature > 0:

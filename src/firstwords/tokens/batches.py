@@ -28,6 +28,9 @@ _ROUND_TOKENS = 64
 meet (about 10 ms each), are found again."""
 
 
+_STEPS_LOOKED_AT = 25
+
+
 @dataclass(frozen=True, slots=True)
 class TokenSequence:
     """Tokens that see each other: `ids` and, shifted by one, the targets they predict."""
@@ -78,6 +81,14 @@ class Batches:
         sequences = tuple(sequence for sequence in found if len(sequence.ids) > 1)
         targets = sum(len(sequence.ids) - 1 for sequence in sequences)
         return StepBatch(sequences, sum(len(sequence.ids) for sequence in found), targets)
+
+    def large_step(self) -> StepBatch:
+        """The largest of some steps at the begin and at the end, where schedules have made them grow."""
+        looked_at = {
+            *range(min(_STEPS_LOOKED_AT, self.steps)),
+            *range(max(0, self.steps - _STEPS_LOOKED_AT), self.steps),
+        }
+        return max((self.step(step) for step in sorted(looked_at)), key=lambda batch: batch.tokens)
 
     @property
     def tokens_in_all(self) -> int:
@@ -189,7 +200,7 @@ def flat(sequences: Sequence[TokenSequence], device: torch.device | str = "cpu")
     """Sequences one after the other, filled up; without any it is all filler, which gives no loss and no gradient."""
     import torch
 
-    from firstwords.model.attention import Layout
+    from firstwords.model.attention import Layout, sent
     from firstwords.model.loss import IGNORE
 
     lengths = [len(sequence.ids) - 1 for sequence in sequences]
@@ -198,7 +209,7 @@ def flat(sequences: Sequence[TokenSequence], device: torch.device | str = "cpu")
     targets = np.concatenate([*(sequence.ids[1:] for sequence in sequences), np.full(filler, IGNORE)]).astype(np.int64)
     layout = Layout.of([*lengths, filler] if filler else lengths, device)
     return FlatBatch(
-        torch.from_numpy(ids).to(device, non_blocking=True),
-        torch.from_numpy(targets).to(device, non_blocking=True),
+        sent(torch.from_numpy(ids), device),
+        sent(torch.from_numpy(targets), device),
         layout,
     )

@@ -37,8 +37,12 @@ class EvenPlan:
         self._rows, self._units = epoch_units // row_units, row_units
         self._batch_size, self._accumulation = training.batch_size, training.accumulation
         self._batches = -(-self._rows // self._batch_size)
-        steps_per_epoch = max(1, self._batches // self._accumulation)
-        self.steps = max(1, round(steps_per_epoch * training.epochs))
+        if training.whole_steps_per_epoch:
+            steps = round(max(1, self._batches // self._accumulation) * training.epochs)
+        else:
+            # Not one too few where the epochs are a fraction that floats do not hold.
+            steps = int(self._batches * training.epochs / self._accumulation + 1e-6)
+        self.steps = max(1, steps)
         if training.max_steps is not None:
             self.steps = min(self.steps, training.max_steps)
 

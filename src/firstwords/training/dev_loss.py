@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from firstwords.model.llama import Llama
 from firstwords.model.loss import target_log_probs
@@ -15,6 +16,7 @@ from firstwords.tokens.batches import TokenSequence, flat_batches
 from firstwords.tokens.encoding import TokenFile
 from firstwords.training.averaging import WeightAverage
 from firstwords.training.devices import Device
+from firstwords.training.processes import whole_weights
 
 _CPU_TOKENS = 1_024
 """Inputs of a batch on a CPU: as fast as more, and no more memory than a step has taken before."""
@@ -53,7 +55,7 @@ def dev_loss(model: Llama, tokens: TokenFile, settings: TokenSettings, device: D
         while len(owners) < len(log_probs_N):
             owners += [pieces[done].example] * (len(pieces[done].ids) - 1)
             done += 1
-        np.add.at(nats, owners, -log_probs_N.double().cpu().numpy())
+        np.add.at(nats, owners, -log_probs_N.cpu().double().numpy())
         np.add.at(targets, owners, 1)
     model.train(was_training)
     return DevLoss(
@@ -63,15 +65,26 @@ def dev_loss(model: Llama, tokens: TokenFile, settings: TokenSettings, device: D
     )
 
 
-def average_dev_loss(
-    average: WeightAverage | None, model: Llama, tokens: TokenFile, settings: TokenSettings, device: Device
-) -> dict[str, float]:
-    """The dev loss of the weights' average as it is logged, under names of its own; nothing where there is none."""
-    if average is None:
-        return {}
-    with average.in_place():
+def dev_losses(
+    model: Llama,
+    step_loss: nn.Module,
+    average: WeightAverage | None,
+    tokens: TokenFile,
+    settings: TokenSettings,
+    device: Device,
+) -> tuple[DevLoss, dict[str, float]]:
+    """The dev loss of the model that `step_loss` trains; that of its weights' average as it is logged, if there is one.
+
+    The weights may be spread over processes, all of which call this.
+    """
+    with whole_weights(step_loss):
         found = dev_loss(model, tokens, settings, device)
-    return {f"ema_{name}": value for name, value in asdict(found).items()}
+    if average is None:
+        return found, {}
+    # The average is spread as the weights are, so it takes their place before they are gathered.
+    with average.in_place(), whole_weights(step_loss):
+        of_average = dev_loss(model, tokens, settings, device)
+    return found, {f"ema_{name}": value for name, value in asdict(of_average).items()}
 
 
 def _pieces(tokens: TokenFile, context: int) -> list[TokenSequence]:

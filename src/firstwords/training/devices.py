@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from firstwords.errors import FirstwordsError
+from firstwords.machine import free_memory_bytes
 from firstwords.model.cost import ModelCost
 from firstwords.recipe import Recipe
 from firstwords.settings import TrainingSettings
@@ -50,9 +51,7 @@ class Device:
         """Memory that is free on the device now."""
         if self.kind == "cuda":
             return torch.cuda.mem_get_info()[0]
-        import psutil
-
-        return int(psutil.virtual_memory().available)
+        return free_memory_bytes()
 
     def give_memory_back(self) -> None:
         """Return what was freed but is held for later use, so that something of another size finds room."""

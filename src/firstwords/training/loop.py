@@ -24,12 +24,12 @@ from firstwords.tokens.encoding import TokenFile
 from firstwords.training.averaging import WeightAverage
 from firstwords.training.checkpoints import Progress, saved_states
 from firstwords.training.compiling import compiled_for
-from firstwords.training.dev_loss import average_dev_loss, dev_loss
+from firstwords.training.dev_loss import dev_losses
 from firstwords.training.devices import Device, choose_device, prepare_training, reproducible
 from firstwords.training.keeper import Keeper
-from firstwords.training.micro_batch import known_micro_tokens, micro_tokens_for
+from firstwords.training.micro_batch import least_micro_tokens, micro_tokens_for, resumed_micro_tokens
 from firstwords.training.optimizers import make_optimizer, set_learning_rate
-from firstwords.training.processes import Processes, joined, share, whole_weights
+from firstwords.training.processes import ALONE, Processes, joined, share
 from firstwords.training.schedule import learning_rate
 from firstwords.training.step import Gradients, StepLoss, update
 from firstwords.training.trackers import MetricsLog, NoLog, StepMetrics, read_metrics
@@ -95,7 +95,8 @@ def _train(
     batches = Batches(TokenFile(tokens, "train"), recipe.tokens, settings, recipe.seed)
     dev_tokens = TokenFile(tokens, "dev")
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
-    model.gradient_checkpointing = wants_checkpointing(recipe, vocabulary, device)
+    largest = batches.large_step()
+    model.gradient_checkpointing = wants_checkpointing(recipe, vocabulary, largest.tokens, device, processes)
     fusion = compiled_for(model, recipe, batches.tokens_in_all, device, processes, reporter.say)
     step_loss = share(StepLoss(model), processes, sharded=wants_sharding(recipe, vocabulary, device, processes))
     optimizer = make_optimizer(model, settings)
@@ -109,10 +110,8 @@ def _train(
     gradients = Gradients(
         *(step_loss, settings, device, scaler, processes, reporter.say),
         fusion=fusion,
-        micro_tokens=progress.micro_tokens
-        or micro_tokens_for(
-            model, recipe, batches.tokens_in_all, batches.step(0), device, processes, fusion, reporter.say
-        ),
+        micro_tokens=resumed_micro_tokens(progress.micro_tokens, settings)
+        or micro_tokens_for(model, recipe, batches.tokens_in_all, largest, device, processes, fusion, reporter.say),
     )
     log = MetricsLog(folder / "metrics.jsonl", progress.step) if processes.leads else NoLog()
 
@@ -122,34 +121,36 @@ def _train(
             rate = learning_rate(step, batches.steps, settings)
             set_learning_rate(optimizer, rate)
             batch = source.step(step)
-            loss = gradients.add(batch, processes.seed(recipe.seed, step))
-            gradient_norm = update(step_loss, optimizer, scaler, settings.clip_norm)
+            own_loss = gradients.add(batch, processes.seed(recipe.seed, step))
+            # Reading a number waits for the device, so none is read before it has all of the step to do.
+            gradient_norm = float(update(step_loss, optimizer, scaler, settings.clip_norm))
             # What the processes must agree on: they save and stop after the same step.
-            loss, stopping, saving = processes.summed(loss, stop_requested(), keeper.state_is_due())
-            _refuse_non_finite(step, loss, gradient_norm, batch, keeper, scaled=device.scales_loss)
+            loss, stopping, saving = processes.summed(float(own_loss), stop_requested(), keeper.state_is_due())
+            _refuse_non_finite(step, "loss", loss, gradient_norm, batch, keeper, scaler)
             if average is not None:
                 average.update(step + 1)
 
             seconds = time.monotonic() - started
             words, words_before = batches.words_seen(step + 1), progress.words_seen
             progress = progress.after(step + 1, words, seconds, gradients.micro_tokens)
-            epoch = batches.epochs_done(step + 1)
             norm = gradient_norm if math.isfinite(gradient_norm) else None  # fp16 skips such a step
-            metrics = StepMetrics(step + 1, epoch, words, rate, loss, norm, batch.tokens, seconds)
+            metrics = StepMetrics(
+                step + 1, batches.epochs_done(step + 1), words, rate, loss, norm, batch.tokens, seconds
+            )
             log.write(asdict(metrics))
             reporter.step(metrics, batches.steps)
             if _dev_loss_due(step, settings.eval_every_steps, batches):
-                with whole_weights(step_loss):
-                    found = dev_loss(model, dev_tokens, recipe.tokens, device)
-                    of_average = average_dev_loss(average, model, dev_tokens, recipe.tokens, device)
-                log.write({"step": step + 1, "epoch": epoch, "words_seen": words} | asdict(found) | of_average)
+                found, of_average = dev_losses(model, step_loss, average, dev_tokens, recipe.tokens, device)
+                _refuse_non_finite(step, "dev loss", found.dev_loss, gradient_norm, batch, keeper, scaler)
+                log.write({"step": step + 1, "epoch": metrics.epoch, "words_seen": words} | asdict(found) | of_average)
                 progress = keeper.keep_best(progress, found.dev_loss)
                 reporter.dev(step + 1, found)
+                stopping = stopping or processes.any(stop_requested())  # it may have taken long
             keeper.keep_at_words(words_before, progress)
             if stopping or saving:
                 log.flush()
                 keeper.save_state(progress, wait=bool(stopping))
-            if stopping and step + 1 < batches.steps:
+            if stopping:
                 raise Interrupted(step + 1)
 
     log.close()
@@ -158,18 +159,29 @@ def _train(
     return _result(folder, progress, device, model)
 
 
+_LEAST_SCALE = 2.0**-10
+"""Of fp16's loss scaling, which begins at 65,536 and is halved in every step that it skips."""
+
+
 def _refuse_non_finite(
-    step: int, loss: float, gradient_norm: float, batch: StepBatch, keeper: Keeper, *, scaled: bool
+    step: int,
+    kind: str,
+    loss: float,
+    gradient_norm: float,
+    batch: StepBatch,
+    keeper: Keeper,
+    scaler: torch.amp.GradScaler,
 ) -> None:
-    """A loss that is no number ends the run. fp16's scaler skips steps with infinite gradients by itself."""
-    if math.isfinite(loss) and (scaled or math.isfinite(gradient_norm)):
+    """A loss that is no number ends the run. fp16's scaler skips steps with infinite gradients, but not for ever."""
+    skipped = scaler.is_enabled() and scaler.get_scale() > _LEAST_SCALE
+    if math.isfinite(loss) and (skipped or math.isfinite(gradient_norm)):
         return
     examples = sorted({sequence.example for sequence in batch.sequences})
     shown = ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")
     states = saved_states(keeper.states)
     kept = f"the last good state is kept in {states[-1]}" if states else "no state had been saved before it"
     raise FirstwordsError(
-        f"the loss is not finite at step {step + 1} (loss {loss}, gradient norm {gradient_norm})",
+        f"the {kind} is not finite at step {step + 1} ({kind} {loss}, gradient norm {gradient_norm})",
         where=f"documents {shown} of the training text; {kept}",
         do="lower training.peak-lr, lengthen training.warmup-steps, set training.clip-norm, or use bf16 or fp32",
         exit_code=3,
@@ -182,20 +194,25 @@ def _dev_loss_due(step: int, every_steps: int | None, batches: Batches) -> bool:
     return (step + 1) % every_steps == 0 or step + 1 == batches.steps
 
 
-def wants_checkpointing(recipe: Recipe, vocabulary: int, device: Device) -> bool:
-    """Whether training recomputes activations: as the recipe says; `auto` only where they would not fit the memory."""
+def wants_checkpointing(
+    recipe: Recipe, vocabulary: int, step_tokens: int, device: Device, processes: Processes = ALONE
+) -> bool:
+    """Whether training recomputes activations: as the recipe says; `auto` only where they would not fit the memory.
+
+    step_tokens: of a large step of all processes.
+    """
     asked = recipe.training.gradient_checkpointing
     if asked != "auto":
         return asked
     needed = training_memory_bytes(
         recipe.model,
         vocabulary,
-        known_micro_tokens(recipe, vocabulary, device) or device.micro_tokens,
+        min(-(-step_tokens // processes.size), least_micro_tokens(recipe, vocabulary, device, processes)),
         half=device.precision != "fp32",
         checkpointing=False,
         context=recipe.tokens.context,
     )
-    return needed > 0.9 * device.free_memory_bytes()
+    return processes.any(needed > 0.9 * device.free_memory_bytes())
 
 
 _HELD_FLOATS = 4
@@ -208,7 +225,8 @@ def wants_sharding(recipe: Recipe, vocabulary: int, device: Device, processes: P
     if processes.size == 1 or settings.shard_weights is False:
         return False
     bytes_held = 4 * _HELD_FLOATS * ModelCost.of(recipe.model, vocabulary).parameters
-    wanted = settings.shard_weights is True or bytes_held > 0.7 * device.free_memory_bytes()
+    # One of them may have less memory left than the others.
+    wanted = settings.shard_weights is True or processes.any(bytes_held > 0.7 * device.free_memory_bytes())
     if wanted and settings.optimizer == "muon":
         raise FirstwordsError(
             "Muon needs whole matrices, and the weights are to be spread over the processes",

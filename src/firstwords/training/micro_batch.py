@@ -23,11 +23,12 @@ from firstwords.model.fusion import Fusion
 from firstwords.model.llama import Llama
 from firstwords.recipe import Recipe
 from firstwords.run_folder import atomic_write_json
+from firstwords.settings import TrainingSettings
 from firstwords.tokens.batches import StepBatch, flat, micro_batches
 from firstwords.training.compiling import is_long
 from firstwords.training.devices import Device
 from firstwords.training.processes import ALONE, Processes
-from firstwords.training.step import StepLoss, add_gradient
+from firstwords.training.step import StepLoss, add_gradient, is_out_of_memory
 
 _SIZES = (0.25, 0.5, 1.0, 2.0)
 """What is tried, smallest first, as shares of the device's usual size."""
@@ -49,19 +50,34 @@ def micro_tokens_for(
 ) -> int:
     """Tokens of the largest part in a training on `tokens` in all; measured where it is long enough to win that back.
 
-    batch: of its first step.
+    batch: of a large step.
     """
     known = known_micro_tokens(recipe, model.vocabulary, device)
+    if processes.size > 1:  # the parts of a step are made together, and machines may remember different sizes
+        return int(processes.summed((known or device.micro_tokens) if processes.leads else 0)[0])
     if known is not None:
         return known
-    if processes.size > 1 or not is_long(recipe, model.vocabulary, tokens):
-        return device.micro_tokens
-    best = _measured(model, recipe, batch, device, fusion, say)
+    sizes = _sizes_for(model, recipe, batch, device)
+    if not is_long(recipe, model.vocabulary, tokens):
+        return max(size for size in sizes if size <= device.micro_tokens)
+    best = _measured(model, sizes, batch, device, fusion, say)
     try:
         atomic_write_json(_memory_of(recipe, model.vocabulary, device), {"micro_tokens": best})
     except OSError:
         say(f"{cache_folder()} cannot be written, so this will be measured again")
     return best
+
+
+def resumed_micro_tokens(kept: int | None, settings: TrainingSettings) -> int | None:
+    """Tokens of a part in a training that goes on: `kept` of its state, or fewer if the recipe now says so."""
+    asked = settings.micro_tokens
+    return kept if kept is None or asked == "auto" else min(kept, asked)
+
+
+def least_micro_tokens(recipe: Recipe, vocabulary: int, device: Device, processes: Processes = ALONE) -> int:
+    """The smallest part that a training takes by itself before it recomputes activations to save memory."""
+    share = _SIZES[0] if processes.size == 1 else 1.0
+    return known_micro_tokens(recipe, vocabulary, device) or round(share * device.micro_tokens)
 
 
 def known_micro_tokens(recipe: Recipe, vocabulary: int, device: Device) -> int | None:
@@ -79,24 +95,29 @@ def known_micro_tokens(recipe: Recipe, vocabulary: int, device: Device) -> int |
 
 def _measured(
     model: Llama,
-    recipe: Recipe,
+    sizes: list[int],
     batch: StepBatch,
     device: Device,
     fusion: Fusion | None,
     say: Callable[[str], None],
 ) -> int:
-    """The fastest of some sizes on a step's batch."""
-    sizes = _sizes_for(model, recipe, batch, device)
+    """The fastest of some sizes, smallest first, on a step's batch."""
     if len(sizes) > 1:
         say("measuring how many tokens should pass the model at once; later runs remember it")
     step_loss = StepLoss(model).train()
     best, least = sizes[0], math.inf
     for size in sizes if len(sizes) > 1 else ():
-        taken = _seconds(step_loss, batch, size, device, fusion)
+        try:
+            taken = _seconds(step_loss, batch, size, device, fusion)
+        except (RuntimeError, MemoryError) as error:
+            if size == sizes[0] or not is_out_of_memory(error):
+                raise
+            break
         if taken > _WORTH * least:
             break
         best, least = size, taken
     model.zero_grad()
+    device.give_memory_back()
     return best
 
 
@@ -139,6 +160,7 @@ def _memory_of(recipe: Recipe, vocabulary: int, device: Device) -> Path:
     accelerator = torch.cuda.get_device_name() if device.kind == "cuda" else platform.processor()
     made_for = (
         *(torch.__version__, recipe.model, vocabulary, recipe.tokens, device, accelerator, torch.get_num_threads()),
-        *(settings.batch_size * settings.accumulation, settings.compile, settings.gradient_checkpointing),
+        *(settings.batch_size * settings.accumulation, settings.batch_size_schedule, settings.context_schedule),
+        *(settings.compile, settings.gradient_checkpointing),
     )
     return cache_folder() / "micro-batches" / f"{hashlib.sha256(repr(made_for).encode()).hexdigest()[:16]}.json"

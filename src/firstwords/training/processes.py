@@ -45,6 +45,10 @@ class Processes:
         torch.distributed.all_reduce(together)
         return tuple(together.tolist())
 
+    def any(self, wish: bool) -> bool:
+        """Whether any process wants it: all go the same way."""
+        return self.summed(wish)[0] > 0
+
     def wait(self) -> None:
         """Go on when all processes have come here."""
         if self.size > 1:

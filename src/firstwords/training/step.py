@@ -59,8 +59,8 @@ class Gradients:
         self._scaler, self._processes, self._say = scaler, processes, say
         self._compiled = fusion.entered if fusion is not None else nullcontext
 
-    def add(self, batch: StepBatch, seed: int) -> float:
-        """Add the gradient of a step's mean loss; returns this process's part of that loss.
+    def add(self, batch: StepBatch, seed: int) -> Tensor:
+        """Add the gradient of a step's mean loss; returns this process's part of that loss, a scalar on the device.
 
         seed: of the dropout. Where memory runs out, the step is begun again in smaller micro-batches, which later steps
         have too. Raises FirstwordsError where nothing smaller is left.
@@ -69,11 +69,11 @@ class Gradients:
             try:
                 return self._add(batch, seed)
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             self._make_smaller(max(len(sequence.ids) - 1 for sequence in batch.sequences))
 
-    def _add(self, batch: StepBatch, seed: int) -> float:
+    def _add(self, batch: StepBatch, seed: int) -> Tensor:
         self._step_loss.train()
         torch.manual_seed(seed)
         # The cards' Trainer takes the mean over all tokens, those too that are not predicted.
@@ -94,19 +94,14 @@ class Gradients:
                         processes=self._processes,
                     )
                 )
-        return float(torch.stack(losses).double().sum()) if losses else 0.0
+        return torch.stack(losses).sum() if losses else torch.zeros(())
 
     def _make_smaller(self, longest: int) -> None:
         """Halve the micro-batches; the longest sequence stands alone at the least."""
         self._step_loss.zero_grad()
         if self._processes.size > 1 or self.micro_tokens <= longest:
             # The other processes are in the middle of the step and wait.
-            raise FirstwordsError(
-                f"memory ran out in micro-batches of {self.micro_tokens:,} tokens",
-                where="training",
-                do="set training.gradient-checkpointing or training.shard-weights to true, or take a smaller model",
-                exit_code=1,
-            )
+            raise _no_memory(f"micro-batches of {self.micro_tokens:,} tokens")
         self._device.give_memory_back()
         before, self.micro_tokens = self.micro_tokens, max(longest, self.micro_tokens // 2)
         self._say(
@@ -119,8 +114,19 @@ _NO_MEMORY = ("can't allocate memory", "could not create a primitive")
 """What PyTorch says on a CPU, where it has no error of its own kind; and oneDNN, where a kernel finds no room."""
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether PyTorch raised it because the device's memory was full."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in _NO_MEMORY)
+
+
+def _no_memory(where: str) -> FirstwordsError:
+    return FirstwordsError(
+        f"memory ran out in {where}",
+        where="training",
+        do="set training.gradient-checkpointing or training.shard-weights to true, give a smaller number as "
+        "training.micro-tokens, or take a smaller model",
+        exit_code=1,
+    )
 
 
 def add_gradient(
@@ -141,11 +147,15 @@ def add_gradient(
     return loss.detach()
 
 
-def update(module: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler, clip_norm: float | None) -> float:
-    """Clip, step, and clear the gradients; returns the gradient's norm before clipping."""
-    scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), clip_norm if clip_norm is not None else math.inf)
-    scaler.step(optimizer)
+def update(module: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler, clip_norm: float | None) -> Tensor:
+    """Clip, step, and clear the gradients; returns the gradient's norm before clipping, a scalar on the device."""
+    try:
+        scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), clip_norm if clip_norm is not None else math.inf)
+        scaler.step(optimizer)
+    except (RuntimeError, MemoryError) as error:
+        # The first step makes the optimizer's moments.
+        raise _no_memory("the optimizer's step") if is_out_of_memory(error) else error from None
     scaler.update()
     optimizer.zero_grad()
-    return float(whole(norm))
+    return whole(norm)

@@ -50,7 +50,7 @@ class MetricsLog:
 
     def __init__(self, path: Path, steps_done: int) -> None:
         """Open `path` to go on after `steps_done` steps."""
-        kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= steps_done]
+        kept = [line for line, values in _whole_lines(path) if values["step"] <= steps_done]
         atomic_write_bytes(path, b"".join(kept))
         self._file = path.open("a", encoding="utf-8")
         self._shown_at = -math.inf
@@ -86,17 +86,24 @@ class NoLog:
         """Nothing."""
 
 
-def _complete_lines(path: Path) -> Iterator[bytes]:
-    """Lines that were written whole; a killed process may leave half a line at the end."""
+def _whole_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Lines and what they hold, up to the first that was not written whole, as a killed process leaves."""
     if not path.exists():
         return
     with path.open("rb") as file:
-        yield from (line for line in file if line.endswith(b"\n"))
+        for line in file:
+            try:
+                values = json.loads(line)
+            except ValueError:
+                return
+            if not line.endswith(b"\n") or not isinstance(values, dict):
+                return
+            yield line, values
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All lines of a metrics.jsonl."""
-    return [json.loads(line) for line in _complete_lines(path)]
+    return [values for _, values in _whole_lines(path)]
 
 
 def write_losses(metrics_file: Path, losses_file: Path, log_every_steps: int) -> None:
