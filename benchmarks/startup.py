@@ -97,14 +97,17 @@ def lines_of(path: Path) -> int:
 def trainer(given: argparse.Namespace) -> float:
     """Seconds until Hugging Face's Trainer has made its first step."""
     script = Path(__file__).with_name("training.py")
+    longest = firstwords.Recipe.load(given.recipe).model.positions
     words = [sys.executable, str(script), "--model", given.recipe, "--steps", "1", "--worker", "trainer"]
+    words += ["--set", f"tokens.context={min(512, longest)}"]
     started = time.monotonic()
     process = subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
     )
     assert process.stdin and process.stdout
     process.stdin.write("go\n")
-    process.stdout.readline()
+    if not process.stdout.readline():
+        raise SystemExit(f"no step was made by: {' '.join(words)}")
     taken = time.monotonic() - started
     process.stdin.write("stop\n")
     process.stdin.close()

@@ -31,6 +31,8 @@ EXACT = {
     "training.max-steps": "8",
     "training.resume-minutes": "1e-9",
     "training.eval-every-steps": "4",
+    # The average is spread over processes as the weights are.
+    "training.ema-decay": "0.9",
     # Steps of several micro-batches' worth of rows, and one row that the processes cannot share evenly.
     "training.batch-size": "5",
     "training.accumulation": "2",
@@ -50,7 +52,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("firstwords.training.checkpoints._KEPT_STATES", 1_000)
         workspace = tmp_path_factory.mktemp("alone")
-        return pipeline.run(recipe_with(ema_decay="0.9"), workspace=workspace, until="training", offline=True)
+        return pipeline.run(recipe_with(), workspace=workspace, until="training", offline=True)
 
 
 def losses_of(run: RunFolder) -> list[float]:
@@ -70,8 +72,7 @@ def assert_alike(run: RunFolder, alone: RunFolder) -> None:
 
 @pytest.mark.parametrize("sharded", ["false", "true"])
 def test_two_processes_train_what_one_trains(sharded: str, alone: RunFolder, tmp_path: Path) -> None:
-    # An average of the weights is spread as they are.
-    recipe = recipe_with(shard_weights=sharded, ema_decay="0.9")
+    recipe = recipe_with(shard_weights=sharded)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     environment = dict(os.environ)
     run = pipeline.run(recipe, workspace=tmp_path, until="training", offline=True, train=Torchrun(2))
@@ -99,8 +100,7 @@ def test_two_processes_go_on_where_one_stopped(alone: RunFolder, tmp_path: Path)
     for state in saved_states(run.stage("training") / "state")[3:]:
         shutil.rmtree(state)
     (run.path / "done" / "training.json").unlink()
-    recipe = recipe_with(ema_decay="0.9")
-    pipeline.run(recipe, workspace=tmp_path / "runs", until="training", offline=True, train=Torchrun(2))
+    pipeline.run(recipe_with(), workspace=tmp_path / "runs", until="training", offline=True, train=Torchrun(2))
     assert_alike(run, alone)
 
 
