@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError, did_you_mean
@@ -118,7 +119,7 @@ class TestSets:
     def sha256(self, name: str) -> str:
         """Checksum of the test set, so that a result is not taken for one of other items."""
         suite = self.pairs(name)
-        return suite.sha256 if suite else self.task(name)[1].sha256
+        return suite.identity if suite else self.task(name)[1].sha256
 
 
 def expand(
@@ -147,6 +148,12 @@ def expand(
                 continue
             chosen = protocols or ([own_protocol] if own_protocol else [_default_protocol(tests, test, masked)])
             found += [Asked(test, protocol, name if collected else None) for protocol in chosen]
+        if collected and not any(one.collection == name for one in found):
+            raise NotFound(
+                f"none of the test sets of '{name}' is there",
+                where=", ".join(map(str, tests.lookup.folders)) or "--data",
+                do="name the folder that holds them with --data",
+            )
     for asked in found:
         tests.check(asked)
     return list(dict.fromkeys(found))
@@ -183,6 +190,8 @@ def assess(
     due = [one for one in asked if not place.has_result(names[one], fingerprints[one])]
     if due:
         place.stage("evaluation").mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=place.stage("evaluation")):
+            pass  # what cannot be written is found now, not when all is scored
         subject = open_model()
         for test in dict.fromkeys(one.test for one in due):
             of_test = {one.protocol: (names[one], fingerprints[one]) for one in due if one.test == test}
@@ -301,7 +310,7 @@ def write_beside(
 
 def _is_of(path: Path, suite: Suite) -> bool:
     try:
-        return bool(read_json(path)["suite_sha256"] == suite.sha256)
+        return bool(read_json(path)["suite_sha256"] == suite.identity)
     except (OSError, ValueError, KeyError):
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError, did_you_mean
 from firstwords.recipe import Recipe
-from firstwords.run_folder import RunFolder, runs_in
+from firstwords.run_folder import RunFolder, read_json, runs_in
 
 if TYPE_CHECKING:
     from firstwords.evaluation.subject import Subject
@@ -75,11 +76,13 @@ def find_subject(
             where="--checkpoint",
             do="leave it out; a revision on the Hub is named as owner/name@revision",
         )
-    called = name.removeprefix("hub:") if origin else path.resolve().name
+    called, identity = name.removeprefix("hub:") if origin else path.resolve().name, folder_identity(path)
+    if origin is None and _is_of_another(evaluated_folder(called, workspace), path):
+        called = f"{called}-{identity[:8]}"
     return FoundModel(
         called,
         evaluated_folder(called, workspace),
-        folder_identity(path),
+        identity,
         lambda: open_folder(
             path, device=scoring_device(device), allow_code=allow_code, name=called, origin=origin or str(path)
         ),
@@ -102,6 +105,16 @@ def find_run_folder(name: str, workspace: Path) -> RunFolder | None:
 def evaluated_folder(name: str, workspace: Path) -> RunFolder:
     """Where the results of a model that no run made are kept."""
     return RunFolder(workspace / EVALUATED / name.replace("/", "--"))
+
+
+def _is_of_another(place: RunFolder, path: Path) -> bool:
+    """Whether results there are all of model folders elsewhere: many are called `final` or `checkpoint-500`."""
+    origins = set()
+    for result in place.stage("evaluation").glob("*.json"):
+        with suppress(OSError, ValueError):
+            origins.add(read_json(result).get("model", {}).get("origin"))
+    origins.discard(None)
+    return bool(origins) and not any(Path(origin).resolve() == path.resolve() for origin in origins)
 
 
 def checkpoint_identity(run: RunFolder, checkpoint: str) -> str:
@@ -160,7 +173,8 @@ def load_model(run: RunFolder, checkpoint: str | None = None, *, device: str = "
         raise FirstwordsError(
             f"the run '{run.name}' has no checkpoint '{checkpoint}'",
             where=", ".join(kept) or str(folder),
-            do=did_you_mean(checkpoint, kept) or f"train it with `firstwords run {run.name}`",
+            do=did_you_mean(checkpoint, kept)
+            or f"train it with `firstwords run {run.path / 'recipe.toml'} --name {run.name}`",
         )
     kind = scoring_device(recipe.training.device if device == "auto" else device)
     vocabulary = Vocabulary.load(run.stage("tokenizer"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from firstwords.cli.options import NO_OPTIONS, RecipeOptions, RecipeSettings
+from firstwords.cli.options import NO_OPTIONS, DeviceName, RecipeOptions, RecipeSettings
 from firstwords.cli.parsing import data_folders
 from firstwords.cli.printing import print_columns, print_json
 from firstwords.cli.results import print_accuracies
@@ -50,7 +50,7 @@ def evaluate(
     bad: Annotated[str | None, Parameter(help="Column of the other one.")] = None,
     by: Annotated[str | None, Parameter(help="Columns to group by, with commas: the first is the paradigm.")] = None,
     pair_id: Annotated[str | None, Parameter(help="Column that names a pair; the line's number otherwise.")] = None,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceName = "auto",
     allow_code: Annotated[
         bool, Parameter(help="Run Python code that comes with the model.", show_default=False)
     ] = False,
@@ -82,6 +82,7 @@ def evaluate(
         run = _make_run(model, options, settings)
     with reporter() as progress:
         tests = _test_sets(options, {"good": good, "bad": bad, "pair_id": pair_id}, by, progress)
+        _check_columns(tests, suite)
         if run is not None:
             place, names = run, _assess_run(run, suite, protocol, checkpoint, device, tests, progress)
         else:
@@ -118,6 +119,20 @@ def _test_sets(
         columns["by"] = tuple(column.strip() for column in by.split(","))
     lookup = Lookup(data_folders(options.data), cache_folder(), options.offline, progress.say)
     return TestSets(lookup, columns)
+
+
+def _check_columns(tests: TestSets, suites: Sequence[str]) -> None:
+    """Refuse columns where no file of one's own is measured: what is asked for would not be there."""
+    if not tests.columns or any(Path(name).exists() for name in suites):
+        return
+    from firstwords.errors import FirstwordsError
+
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in tests.columns)
+    raise FirstwordsError(
+        "columns are named of a file, and no file of pairs is to be measured",
+        where=options,
+        do="give the file with --suite, or leave the columns out",
+    )
 
 
 def _assess_run(

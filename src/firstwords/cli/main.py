@@ -93,12 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt as stop:
-        return _stopped(str(stop))
+        return _stopped(str(stop), words)
     except OSError as error:
         return _complain(_file_problem(error))
     except Exception as error:
         if _is_interruption(error):
-            return _stopped(str(error))
+            return _stopped(str(error), words)
         if os.environ.get("FIRSTWORDS_DEBUG") == "1":
             raise
         return _complain(_fault(error, words))
@@ -123,8 +123,10 @@ def _complain(error: FirstwordsError) -> int:
     return error.exit_code
 
 
-def _stopped(when: str) -> int:
-    print(f"firstwords: {when or 'stopped'}; the same command goes on", file=sys.stderr, flush=True)
+def _stopped(when: str, words: list[str]) -> int:
+    kept = {"score": "", "evaluate": "; the same command begins the interrupted test set again"}
+    told = (when or "stopped") + kept.get(words[0] if words else "", "; the same command goes on")
+    print(f"firstwords: {told}", file=sys.stderr, flush=True)
     return 130
 
 
@@ -148,7 +150,7 @@ def _fault(error: Exception, words: list[str]) -> FirstwordsError:
     import traceback
 
     with tempfile.NamedTemporaryFile(
-        "w", prefix="firstwords-fault-", suffix=".txt", delete=False, encoding="utf-8"
+        *("w", -1, "utf-8"), prefix="firstwords-fault-", suffix=".txt", delete=False, errors="backslashreplace"
     ) as file:
         file.write(f"firstwords {_version()}: {shlex.join(words)}\n\n{''.join(traceback.format_exception(error))}")
     first_line = (str(error).splitlines() or [""])[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import Group, Parameter
 
@@ -17,6 +17,10 @@ _OPTIONS = Group(
 )
 
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print the result as JSON.", show_default=False)]
+
+DeviceName: TypeAlias = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"], Parameter(name="--device", help="Where to compute.")
+]
 
 Workspace: TypeAlias = Annotated[
     Path, Parameter(name="--workspace", env_var="FIRSTWORDS_WORKSPACE", help="Folder that holds the runs.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from firstwords.cli.options import Json, Workspace
+from firstwords.cli.options import DeviceName, Json, Workspace
 from firstwords.cli.printing import print_columns, print_json
 from firstwords.errors import FirstwordsError
 
@@ -72,7 +72,7 @@ def score(
     checkpoint: Annotated[
         str | None, Parameter(help="Of a run: last, best, untrained or words-0001M; the selected one otherwise.")
     ] = None,
-    device: Annotated[str, Parameter(help="auto, cpu, cuda or mps.")] = "auto",
+    device: DeviceName = "auto",
     allow_code: Annotated[
         bool, Parameter(help="Run Python code that comes with the model.", show_default=False)
     ] = False,
@@ -117,6 +117,8 @@ def _check_given(text: str | None, file: Path | None, wanted: _Wanted) -> None:
             where="--spans, --file",
             do="give one text without --file",
         )
+    if text is not None and not text.isascii() and text != text.encode(errors="ignore").decode():
+        raise FirstwordsError("the text is no UTF-8", where="TEXT", do="set the terminal to UTF-8, or use --file")
     if text is not None and not text.strip():
         raise FirstwordsError("the text is empty", where="TEXT", do="give a text with a word in it")
 

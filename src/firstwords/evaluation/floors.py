@@ -82,7 +82,7 @@ class FloorScores:
         accuracies = {RANDOM: _random(self.suite.pairs, protocol)}
         accuracies |= {name: judge(judged, protocol) for name, judged in self.judged.items()}
         statements = {RANDOM: _RANDOM_STATEMENT, **self.statements}
-        return Floors(self.suite.name, self.suite.sha256, protocol.name, self.training_text, accuracies, statements)
+        return Floors(self.suite.name, self.suite.identity, protocol.name, self.training_text, accuracies, statements)
 
 
 def floors(suite: Suite, training_text: Path, protocol: Protocol) -> Floors:

@@ -40,7 +40,7 @@ class TransformersModel:
         """
         self.name, self.model = name, model.eval()
         self.reader = Reader.of_transformers(tokenizer, name)
-        self.positions: int | None = _positions(model.config)
+        self.positions: int | None = _positions(model)
         self.dtype, self.device = str(model.dtype).removeprefix("torch."), model.device.type
         self.facts: Mapping[str, object] = {
             "name": name,
@@ -285,21 +285,26 @@ def _body(model: Any) -> Any:
     return decoder if decoder is not None and decoder is not model else model.base_model
 
 
-def _positions(config: Any) -> int | None:
+def _positions(model: Any) -> int | None:
     """The longest row that the model reads, where its configuration tells one."""
+    config = model.config
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     if getattr(config, "model_type", "") in ("bloom", "mpt", "mamba", "mamba2", "rwkv", "falcon_mamba"):
         return None
     for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length"):
         value = getattr(config, key, None)
         if isinstance(value, int) and value > 0:
-            # RoBERTa numbers positions from after its padding token.
-            offset = (config.pad_token_id or 0) + 1 if getattr(config, "model_type", "") in _OFFSET_POSITIONS else 0
-            return value - offset
+            return value - _first_position(model)
     return None
 
 
-_OFFSET_POSITIONS = ("roberta", "camembert", "xlm-roberta", "roberta-prelayernorm")
+def _first_position(model: Any) -> int:
+    """The number of a row's first position: RoBERTa and its kin count from after their padding token's."""
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and padding is not None:
+            return int(padding) + 1
+    return 0
 
 
 def _batches(lengths: Sequence[int], tokens: int, rows: int) -> Iterator[list[int]]:

@@ -194,7 +194,7 @@ class _Sentences:
     def describe(self, number: int) -> str:
         """A sentence and its pair, by its place in `texts`."""
         pair = list(self._first.values())[number]
-        return f"{self.texts[number]!r} ({self._suite.name}: {pair.uid}, pair {pair.pair_id})"
+        return f"{self.texts[number][:200]!r} ({self._suite.name}: {pair.uid}, pair {pair.pair_id})"
 
 
 def _score(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from firstwords.data.download import Say
     from firstwords.evaluation.subject import Subject
 
-_HUB_ID = re.compile(r"(hub:)?(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_HUB_ID = re.compile(r"(hub:)?(?P<id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 _KEPT = ["*.json", "*.safetensors", "*.txt", "*.model", "*.py", "README.md"]
 """Files of a model on the Hub that are downloaded; Python files too, which only run where the user allows it."""
 _OF_SCORES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
@@ -135,6 +135,12 @@ def _load_weights(folder: Path, masked: bool, allow_code: bool) -> Any:
             where=str(folder),
             do="put the config.json there that the weights were saved with",
         )
+    if layers := _unknown_layers(model, loading["unexpected_keys"]):
+        raise FirstwordsError(
+            f"the weights have layers that config.json does not tell of, such as {layers[0]}",
+            where=str(folder),
+            do="put the config.json there that the weights were saved with",
+        )
     if missing:
         raise FirstwordsError(
             f"the weights file lacks {len(missing)} of the model's weights, such as {missing[0]}",
@@ -142,6 +148,17 @@ def _load_weights(folder: Path, masked: bool, allow_code: bool) -> Any:
             do="export the model again with its language modelling head",
         )
     return model
+
+
+def _unknown_layers(model: Any, unexpected: Iterable[str]) -> list[str]:
+    """Numbered parts among weights that were not used of which the model has nothing; other heads are no part of it."""
+    known = {match[0] for name in model.state_dict() if (match := _NUMBERED.match(name))}
+    found = {match[0] for name in unexpected if (match := _NUMBERED.match(name))}
+    stacks = {re.sub(r"\d+$", "", layer) for layer in known}
+    return sorted(layer for layer in found - known if re.sub(r"\d+$", "", layer) in stacks)
+
+
+_NUMBERED = re.compile(r".*?\.\d+(?=\.)")
 
 
 @contextmanager
@@ -177,7 +194,7 @@ def fetch_model(name: str, cache: Path, *, offline: bool = False, say: Say | Non
     Raises FirstwordsError where it is not there, and where the model has no safetensors.
     """
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     match = _HUB_ID.fullmatch(name)
     if match is None:
@@ -202,7 +219,7 @@ def fetch_model(name: str, cache: Path, *, offline: bool = False, say: Say | Non
             ignore_patterns=["*/*"],
             local_files_only=offline,
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise FirstwordsError(
             f"the model {repository} cannot be had: {(str(error).strip().splitlines() or ['no answer'])[0]}",
             where=f"https://huggingface.co/{repository}",

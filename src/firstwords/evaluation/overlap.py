@@ -55,7 +55,7 @@ class Overlap:
         """As it is written, with every sentence that was found."""
         return {
             "suite": self.suite.name,
-            "suite_sha256": self.suite.sha256,
+            "suite_sha256": self.suite.identity,
             "statement": STATEMENT,
             "training_text": dict(self.training_text),
             "counts": {

@@ -68,8 +68,12 @@ def json_rows(path: Path) -> Iterator[Row]:
             values = json.loads(line)
         except json.JSONDecodeError as error:
             raise malformed(f"the line is no JSON: {error.msg} at column {error.colno}", place) from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets
+            raise malformed(f"the line cannot be read: {error}", place) from None
         if not isinstance(values, dict):
             raise malformed("the line is no JSON object", place)
+        if "\\u" in line and any(isinstance(text, str) and _is_cut(text) for text in values.values()):
+            raise malformed("the line has half of a surrogate pair, which is no character", place)
         yield Row(values, number, place)
 
 
@@ -80,6 +84,7 @@ def table_rows(path: Path) -> Iterator[Row]:
     them. In a .csv file the delimiter is the comma, semicolon or tab that the header has most of.
     """
     text = read_text(path)
+    csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text), strict=True)
     columns: list[str] | None = None
     while True:
@@ -107,6 +112,18 @@ def table_rows(path: Path) -> Iterator[Row]:
             )
         else:
             yield Row(dict(zip(columns, cells, strict=True)), number, place)
+
+
+_LONGEST_CELL = 2**31 - 1
+"""Characters; the csv module's own limit is less than a story."""
+
+
+def _is_cut(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def read_text(path: Path) -> str:

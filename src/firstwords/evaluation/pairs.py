@@ -46,7 +46,7 @@ class Suite:
     """A test set and where it is from. `make_suite` fills in the checksum.
 
     sha256: of the pairs themselves, so that it is the same for the same pairs, in whatever files they were.
-    notes: what a reader of a result on it must know.
+    notes: what a reader of a result on it must know. labels: checksum of how the pairs of one's own files are grouped.
     """
 
     name: str
@@ -55,6 +55,12 @@ class Suite:
     sha256: str
     license: str | None
     notes: tuple[str, ...] = ()
+    labels: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Checksum of all that a result depends on: the pairs, and how they are grouped."""
+        return f"{self.sha256}:{self.labels}" if self.labels else self.sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +162,24 @@ def own_suite(path: Path, columns: PairColumns = BLIMP_COLUMNS) -> Suite:
         files, name = [path], path.stem
     # The name becomes that of a file, and dots stand between its parts.
     name = re.sub(r"[^\w-]+", "-", name).strip("-") or "pairs"
-    suite = make_suite(name, read_pairs(files, columns), str(path), None)
-    return unshared_name(suite, dict.fromkeys(task_names(), ""))
+    suite = make_suite(name, _told_apart(list(read_pairs(files, columns))), str(path), None)
+    labels = [[pair.phenomenon, pair.field, pair.groups] for pair in suite.pairs]
+    suite = replace(suite, labels=hashlib.sha256(json.dumps(labels).encode()).hexdigest())
+    taken = {*task_names(), *([name] if _NAME_OF_A_CHECKPOINT.fullmatch(name) else [])}
+    return unshared_name(suite, dict.fromkeys(taken, ""))
+
+
+_NAME_OF_A_CHECKPOINT = re.compile(r"words-\d+M?|best|last|untrained")
+"""Results of such checkpoints begin with their names."""
+
+
+def _told_apart(pairs: Sequence[MinimalPair]) -> Iterator[MinimalPair]:
+    """The pairs; a paradigm of several phenomena or fields is a phenomenon of its own, rather than of one of them."""
+    terms: dict[str, set[tuple[str, str]]] = {}
+    for pair in pairs:
+        terms.setdefault(pair.uid, set()).add((pair.phenomenon, pair.field))
+    for pair in pairs:
+        yield pair if len(terms[pair.uid]) == 1 else replace(pair, phenomenon=pair.uid, field="all")
 
 
 def unshared_name(suite: Suite, taken: Mapping[str, str]) -> Suite:
@@ -256,11 +278,11 @@ def _pair(row: Row, stem: str, number: int, columns: PairColumns) -> MinimalPair
         if not isinstance(values.get(key), str) or not values[key].strip():
             raise _malformed(f"the line has no sentence under '{key}'", row.place)
     groups = tuple((column, _cell(row, column) or "(none)") for column in columns.by)
-    uid = _cell(row, columns.by[0]) if columns.by else str(values.get("UID") or stem)
+    uid = _cell(row, columns.by[0]) if columns.by else _or_default(values.get("UID"), stem)
     if not uid:
         raise _malformed(f"the line has nothing under '{columns.by[0]}', which names its paradigm", row.place)
-    numbered = values.get("pairID", values.get("pair_id", number))
-    term, field = str(values.get("linguistics_term", uid)), str(values.get("field", "all"))
+    numbered = _or_default(values.get("pairID"), _or_default(values.get("pair_id"), number))
+    term, field = _or_default(values.get("linguistics_term"), uid), _or_default(values.get("field"), "all")
     return MinimalPair(
         uid=uid,
         pair_id=str(numbered if columns.pair_id is None else _cell(row, columns.pair_id)),
@@ -270,6 +292,11 @@ def _pair(row: Row, stem: str, number: int, columns: PairColumns) -> MinimalPair
         field=_FIELD_OF.get(field, field),
         groups=groups,
     )
+
+
+def _or_default(value: object, default: object) -> str:
+    """What a cell says; of an empty one, as spreadsheets and data frames write it, the default."""
+    return str(default if value is None or value == "" else value)
 
 
 def _cell(row: Row, column: str) -> str:

@@ -90,8 +90,10 @@ class Manner:
                 do=f"give {subject.positions} or less",
             )
         stride = max(1, (window or 2) // 2) if self.stride is None else self.stride
+        if window is not None and window < 2:
+            raise _too_narrow(window, 2)
         if stride < 1 or (window is not None and stride >= window):
-            raise _too_far(window, stride)
+            raise _too_far(window, stride, window - 1 if window is not None else None)
         return window, stride
 
 
@@ -301,7 +303,7 @@ def _windows(
             predicted = 0 if subject.masked or manner.boundary == "after" else 1
             room = window + predicted - len(before) - len(after)
             if len(text.ids) > room and room <= stride:
-                raise _too_far(window, stride)
+                raise _too_narrow(window, window - room + 2) if room < 2 else _too_far(window, stride, room - 1)
         ends = _word_ends(text) if manner.within_word else None
         for low, start, stop in _ranges(
             len(text.ids), max(first, line.start - head), room, stride, subject.masked, ends
@@ -370,9 +372,17 @@ def _with_borders(subject: Subject, scored: Sequence[ScoredText], windows: Seque
     ]
 
 
-def _too_far(window: int | None, stride: int) -> FirstwordsError:
+def _too_narrow(window: int, least: int) -> FirstwordsError:
+    return FirstwordsError(
+        f"a window of {window} positions has no room for a token and what stands before it",
+        where="--window",
+        do=f"give {least} or more",
+    )
+
+
+def _too_far(window: int | None, stride: int, most: int | None) -> FirstwordsError:
     return FirstwordsError(
         f"windows of {window} positions cannot move on by {stride} tokens: tokens would be scored without context",
         where="--stride",
-        do="give 1 or more, and less than the window",
+        do="give 1 or more" + (f", and {most} at most" if most is not None else ""),
     )

@@ -128,13 +128,22 @@ def load_folder(folder: Path) -> tuple[Llama, Vocabulary]:
     return load_llama(folder), Vocabulary.load(folder)
 
 
+def _check_layers(weights: dict[str, Tensor], shape: ModelSettings) -> None:
+    """Raises ValueError where there are weights of more layers than the configuration tells of."""
+    further = f"model.layers.{shape.layers}."
+    if any(name.startswith(further) for name in weights):
+        raise ValueError(f"the weights have more layers than the {shape.layers} of config.json")
+
+
 def load_llama(folder: Path) -> Llama:
     """The model of such a folder, in float32, ready to score; raises what `load_folder` raises."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         shape = _shape_of(config, folder)
+        weights = load_file(folder / "model.safetensors")
+        _check_layers(weights, shape)
         model = Llama(shape, config["vocab_size"])
-        from_transformers_weights(model, load_file(folder / "model.safetensors"))
+        from_transformers_weights(model, weights)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise FirstwordsError(
             f"the model folder cannot be read: {error}",

@@ -14,12 +14,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from firstwords.errors import FirstwordsError
+from firstwords.evaluation.pair_files import read_text
 from firstwords.evaluation.reader import Line
 from firstwords.evaluation.subject import Progress, Subject, line_log_probs
 from firstwords.evaluation.surprisal import Manner, score_texts
@@ -368,7 +370,7 @@ def _words(contexts: Path, ages: Path) -> list[LearntWord]:
 
 def _shares(path: Path) -> dict[str, dict[int, float]]:
     """Of each word the share of children by age; NaN where a cell is empty."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with StringIO(read_text(path), newline="") as file:
         table = csv.DictReader(file)
         ages = [name for name in table.fieldnames or () if name.isdecimal()]
         if "word" not in (table.fieldnames or ()) or len(ages) < 3:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from firstwords.data import folders
 from firstwords.errors import FirstwordsError
+from firstwords.evaluation.pair_files import read_text
 from firstwords.evaluation.regression import (
     RESAMPLES,
     design,
@@ -287,7 +289,7 @@ def _stories(text: Path, times: Path, counts: Path | None) -> Stories:
 def _published(path: Path) -> dict[tuple[int, int], float]:
     """Counts of the words of the corpus's own table: code, order, word, count, count of the context; no header."""
     found = {}
-    with path.open(encoding="utf-8", newline="") as file:
+    with StringIO(read_text(path), newline="") as file:
         for number, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
             code = row[0].split(".") if row else []
             if len(code) != 3 or len(row) < 4 or not (code[0].isdecimal() and code[1].isdecimal()):
@@ -303,7 +305,7 @@ def _published(path: Path) -> dict[tuple[int, int], float]:
 
 def _rows(path: Path, columns: Sequence[str], *, whole: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Place and wanted columns of each line of a tab-separated table. whole: columns that hold whole numbers."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with StringIO(read_text(path), newline="") as file:
         # Words have quotation marks of their own.
         table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         missing = [name for name in columns if name not in (table.fieldnames or ())]

@@ -6,12 +6,14 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from firstwords.errors import FirstwordsError
+from firstwords.evaluation.pair_files import read_text
 from firstwords.evaluation.reader import Line, TokenizedText
 from firstwords.evaluation.regression import (
     RESAMPLES,
@@ -344,7 +346,7 @@ def _no_token(text: str) -> FirstwordsError:
 
 
 def _read(path: Path) -> list[ReadWord]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with StringIO(read_text(path), newline="") as file:
         table = csv.DictReader(file)
         needed = {
             *("item", "word", "sentence", "sent_id", "context_length", "Subtlex_log10", "length"),
