@@ -96,6 +96,40 @@ def test_changed_pairs_of_the_same_name_are_scored_anew(run: Ran, workspace: Pat
     assert after["data"]["sha256"] != before["data"]["sha256"]
 
 
+def test_pairs_grouped_in_another_way_are_another_result(run: Ran) -> None:
+    groups = []
+    for by in ("construction,frequency", "construction", "construction,frequency"):
+        code, out, err = run("evaluate", "tiny", *OWN[:-1], by, "--checkpoint", "last", "--json")
+        assert code == 0, err
+        (result,) = json.loads(out).values()
+        groups.append(list(result["groups"]))
+    assert groups == [["construction", "frequency"], ["construction"], ["construction", "frequency"]]
+
+
+def test_folders_of_one_name_have_results_of_their_own(run: Ran, workspace: Path) -> None:
+    import shutil
+
+    for place in ("one", "two"):
+        shutil.copytree(workspace / "runs" / "tiny" / "model", workspace / place / "final", dirs_exist_ok=True)
+    for folder, count in (("one/final", 1), ("two/final", 2), ("./one/final", 2), (str(workspace / "one/final"), 2)):
+        code, _, err = run("evaluate", folder, *OWN)
+        assert code == 0, err
+        found = sorted((workspace / "runs" / "evaluated").glob("final*"))
+        assert len(found) == count and found[0].name == "final", folder
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_scored(
+    run: Ran, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device", "the folder")
+
+    monkeypatch.setattr("firstwords.assessment.TemporaryFile", full)
+    monkeypatch.setattr("firstwords.evaluation.judging.evaluate_suite", None)
+    code, _, err = run("evaluate", "runs/tiny/model", *OWN, "--protocol", "blimp")
+    assert code == 2 and "No space left on device" in err
+
+
 def test_a_model_folder_is_measured_under_several_protocols(run: Ran, workspace: Path) -> None:
     protocols = ("--protocol", "firstwords", "--protocol", "lm-eval", "--protocol", "minicons")
     code, out, err = run("evaluate", "runs/tiny/model", *OWN, *protocols)
@@ -162,6 +196,10 @@ def test_a_list_describes_every_test_set_and_protocol(run: Ran) -> None:
         (("evaluate", "runs/tiny/corpus", *OWN), "no config.json"),
         (("evaluate", "tiny", "--suite", "missing.csv"), "there is no file or folder 'missing.csv'"),
         (("evaluate", "tiny", "--suite", "comps"), "--data"),
+        (("evaluate", "tiny", "--suite", "babylm-2025", "--data", "runs"), "none of the test sets of 'babylm-2025'"),
+        (("evaluate", "tiny", "--suite", "grammar", "--good", "nonsense"), "no file of pairs is to be measured"),
+        (("evaluate", "./nothere", *OWN), "there is no model './nothere'"),
+        (("evaluate", "runs/tiny/model", *OWN, "--device", "gpu"), "gpu"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_message(run: Ran, words: tuple[str, ...], message: str) -> None:

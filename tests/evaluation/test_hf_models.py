@@ -13,7 +13,7 @@ import torch
 
 from firstwords.errors import FirstwordsError
 from firstwords.evaluation import hf_models
-from firstwords.evaluation.hf_models import CausalModel, MaskedModel
+from firstwords.evaluation.hf_models import CausalModel, MaskedModel, _positions
 from firstwords.evaluation.judging import evaluate_suite
 from firstwords.evaluation.opening import open_folder
 from firstwords.evaluation.own_model import OwnModel
@@ -24,6 +24,7 @@ from firstwords.evaluation.subject import Subject, line_log_probs, line_scores
 from tests.evaluation.small_models import (
     POSITIONS,
     SENTENCES,
+    SIZES,
     byte_level,
     model_of,
     naive_log_probs,
@@ -292,3 +293,18 @@ def test_an_encoder_gives_the_last_or_first_state_and_learns_without_changing_th
     assert not torch.allclose(encoder(rows), states)
     after = subject.model.state_dict()  # type: ignore[attr-defined]
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+@pytest.mark.parametrize(("kind", "usable"), [("MPNet", 62), ("Roberta", 62), ("Bert", 64), ("Esm", 62)])
+def test_positions_are_those_that_a_row_can_take(kind: str, usable: int) -> None:
+    """Some models number them from after their padding token's, so that the last of as many do not exist."""
+    import transformers
+
+    sizes = SIZES | {"vocab_size": 80, "max_position_embeddings": 64, "pad_token_id": 1}
+    config = getattr(transformers, f"{kind}Config")(**sizes, **({"mask_token_id": 4} if kind == "Esm" else {}))
+    model = getattr(transformers, f"{kind}ForMaskedLM")(config).eval()
+    found = _positions(model)
+    assert found == usable
+    model(input_ids=torch.full((1, found), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, found + 1), 5))

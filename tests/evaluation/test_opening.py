@@ -148,6 +148,17 @@ def test_a_layer_that_is_missing_and_weights_of_another_shape_are_refused(folder
         assert "of another shape than config.json tells" in refused(folder).what
 
 
+@pytest.mark.parametrize(
+    ("kind", "layers"), [("gpt2", "n_layer"), ("llama", "num_hidden_layers"), ("bert", "num_hidden_layers")]
+)
+def test_layers_that_the_configuration_does_not_tell_of_are_refused(
+    kind: str, layers: str, folder_of: FolderOf
+) -> None:
+    folder = folder_of(kind)
+    configure(folder, **{layers: 1})
+    assert "layers that config.json does not tell of" in refused(folder).what
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
 @pytest.mark.parametrize("data", [b"version https://git-lfs.github.com/spec/v1\n", None])
 def test_a_damaged_weights_file_is_refused(kind: str, data: bytes | None, folder_of: FolderOf) -> None:

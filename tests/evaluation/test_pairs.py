@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from firstwords.evaluation.pairs import (
     grammar_suite,
     load_suite,
     make_suite,
+    own_suite,
     unshared_name,
 )
 
@@ -292,3 +294,67 @@ def test_what_is_given_belongs_to_the_checksum(tmp_path: Path) -> None:
     plain = make_suite("x", [pair], "here", None)
     given = make_suite("x", [replace(pair, good_given=1, bad_given=1)], "here", None)
     assert plain.sha256 != given.sha256
+
+
+def written(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def pair(number: int, **more: object) -> dict[str, object]:
+    return {"sentence_good": f"The {number} cats sleep.", "sentence_bad": f"The {number} cats sleeps.", **more}
+
+
+def test_what_is_empty_says_nothing(tmp_path: Path) -> None:
+    empty = {"linguistics_term": None, "field": "", "pairID": None, "UID": ""}
+    suite = own_suite(written(tmp_path / "mine.jsonl", [pair(1, **empty), pair(2, **empty)]))
+    assert [(one.uid, one.pair_id, one.phenomenon, one.field) for one in suite.pairs] == [
+        ("mine", "0", "mine", "all"),
+        ("mine", "1", "mine", "all"),
+    ]
+
+
+def test_a_paradigm_of_several_phenomena_is_none_of_them(tmp_path: Path) -> None:
+    rows = [
+        pair(1, UID="a", linguistics_term="island"),
+        pair(2, UID="a", linguistics_term="binding"),
+        pair(3, UID="b", linguistics_term="island"),
+    ]
+    suite = own_suite(written(tmp_path / "mine.jsonl", rows))
+    assert [(one.uid, one.phenomenon) for one in suite.pairs] == [("a", "a"), ("a", "a"), ("b", "island")]
+
+
+def test_other_groups_of_the_same_pairs_are_told_apart(tmp_path: Path) -> None:
+    one, other = (
+        own_suite(written(tmp_path / "mine.jsonl", [pair(1, linguistics_term=term)])) for term in ("island", "binding")
+    )
+    assert one.sha256 == other.sha256 and one.identity != other.identity
+
+
+@pytest.mark.parametrize("name", ["best", "last", "untrained", "words-12", "words-0003M"])
+def test_a_file_is_not_called_like_a_checkpoint(name: str, tmp_path: Path) -> None:
+    suite = own_suite(written(tmp_path / f"{name}.jsonl", [pair(1)]))
+    assert suite.name == f"{name}-{suite.sha256[:8]}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"sentence_good": "Cats \\ud800.", "sentence_bad": "Cats."}',
+        '{"sentence_good": ' + "9" * 5_000 + "}",
+        "[" * 100_000,
+    ],
+)
+def test_a_line_that_python_cannot_hold_is_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps(pair(1)) + "\n" + line + "\n")
+    with pytest.raises(FirstwordsError) as refused:
+        own_suite(path)
+    assert refused.value.where == f"{path}:2"
+
+
+def test_a_cell_may_hold_a_story(tmp_path: Path) -> None:
+    story = "The cat sleeps. " * 20_000
+    path = tmp_path / "mine.csv"
+    path.write_text(f"sentence_good,sentence_bad\n{story},{story[:-2]}\n")
+    assert own_suite(path).pairs[0].good == story.strip()
