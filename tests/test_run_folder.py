@@ -257,3 +257,12 @@ def test_what_a_killed_process_had_begun_is_removed_by_the_next(tmp_path: Path) 
     with run.locked():
         assert not any(path.exists() for path in (*begun, half))
         assert kept.exists()
+
+
+def test_a_run_may_be_named_from_inside_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one" / "corpus").mkdir(parents=True)
+    (tmp_path / "one" / "recipe.toml").touch()
+    for place, name in (("one", "."), ("one/corpus", "..")):
+        monkeypatch.chdir(tmp_path / place)
+        run = find_run(name, Path("runs"))
+        assert (run.name, run.path) == ("one", tmp_path / "one")

@@ -76,9 +76,8 @@ def find_subject(
             where="--checkpoint",
             do="leave it out; a revision on the Hub is named as owner/name@revision",
         )
-    called, identity = name.removeprefix("hub:") if origin else path.resolve().name, folder_identity(path)
-    if origin is None and _is_of_another(evaluated_folder(called, workspace), path):
-        called = f"{called}-{identity[:8]}"
+    identity = folder_identity(path)
+    called = name.removeprefix("hub:") if origin else folder_name(path, workspace)
     return FoundModel(
         called,
         evaluated_folder(called, workspace),
@@ -105,6 +104,14 @@ def find_run_folder(name: str, workspace: Path) -> RunFolder | None:
 def evaluated_folder(name: str, workspace: Path) -> RunFolder:
     """Where the results of a model that no run made are kept."""
     return RunFolder(workspace / EVALUATED / name.replace("/", "--"))
+
+
+def folder_name(path: Path, workspace: Path) -> str:
+    """What the model of a folder is called: as the folder, with digits of its checksum where another has that name."""
+    from firstwords.evaluation.opening import folder_identity
+
+    name = path.resolve().name
+    return f"{name}-{folder_identity(path)[:8]}" if _is_of_another(evaluated_folder(name, workspace), path) else name
 
 
 def _is_of_another(place: RunFolder, path: Path) -> bool:

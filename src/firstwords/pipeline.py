@@ -7,6 +7,7 @@ the workspace has made from the same settings is taken over.
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -27,8 +28,8 @@ from firstwords.identity import (
     identity_settings,
     stage_fingerprints,
 )
-from firstwords.models import checkpoint_identity, load_model, open_run, surprisals_of
-from firstwords.recipe import Recipe
+from firstwords.models import EVALUATED, checkpoint_identity, load_model, open_run, surprisals_of
+from firstwords.recipe import NAME_PATTERN, Recipe
 from firstwords.reporter import Reporter, Silent
 from firstwords.run_folder import (
     RunFolder,
@@ -124,6 +125,17 @@ def run(
     return job.run
 
 
+def _check_name(name: str) -> None:
+    """Refuse a run that would lie elsewhere, or where the results of other models are kept."""
+    if re.fullmatch(NAME_PATTERN, name) and name != EVALUATED:
+        return
+    raise FirstwordsError(
+        f"'{name}' cannot be the name of a run",
+        where="--name",
+        do=f"take letters, digits, dots, hyphens and underscores, and not '{EVALUATED}'; --workspace names the folder",
+    )
+
+
 def _prepare(
     recipe: Recipe, workspace: Path, name: str | None, data: Sequence[Path], offline: bool, reporter: Reporter
 ) -> Job:
@@ -131,6 +143,7 @@ def _prepare(
     from firstwords.data.folders import check
 
     check(data)
+    _check_name(recipe.name if name is None else name)
     settings, cache = identity_settings(recipe), cache_folder()
     problem: FirstwordsError | None = None
     inputs: Inputs | None = None
@@ -147,7 +160,7 @@ def _prepare(
             return "its texts were others"
         return differing_setting(settings, facts.get("identity", {}))
 
-    run = claim_run(name or recipe.name, workspace, exact=name is not None, same=difference)
+    run = claim_run(recipe.name if name is None else name, workspace, exact=name is not None, same=difference)
     if problem is not None and (run.mark("corpus") is None or "inputs" not in run.facts()):
         raise problem
     recorded = checksums if checksums is not None else run.facts()["inputs"]

@@ -29,11 +29,14 @@ from firstwords.settings import (
     TrainingSettings,
 )
 
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""Of recipes and runs, which are folders of that name."""
+
 
 class Recipe(Settings):
     """One experiment, complete. The same recipe on the same text and machine gives the same model."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
     """Names the run folder: letters, digits, '.', '_' and '-'."""
     description: str = ""
     """One line for `firstwords recipes` and the model card."""

@@ -94,8 +94,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         """Nothing is read or made yet."""
-        self.path = path
-        self.name = path.name
+        self.path = path.resolve() if path.name in ("", "..") else path
+        self.name = self.path.name
 
     def stage(self, name: str) -> Path:
         """The folder of a stage."""

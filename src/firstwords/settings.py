@@ -30,6 +30,7 @@ class Settings(BaseModel):
         alias_generator=lambda name: name.replace("_", "-"),
         arbitrary_types_allowed=True,
         use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )
 
 
@@ -51,8 +52,8 @@ class SourceSettings(Settings):
     """Names of cleaning rules, applied in this order."""
     text_key: str = "text"
     """Key of the text in JSONL."""
-    sha256: str | None = None
-    """Expected checksum of a downloaded file."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Expected checksum of a downloaded file, in 64 small hexadecimal digits."""
     license: str | None = None
     """License of the text; the catalogue's where it knows the source."""
 
@@ -103,11 +104,11 @@ class TokenizerSettings(Settings):
     """Put a space before the first word of a text, so that it is the same token as elsewhere."""
     min_frequency: Annotated[int, Field(ge=0)] = 2
     """How often a pair must be seen to be merged."""
-    bos: str = "<s>"
+    bos: Annotated[str, Field(min_length=1)] = "<s>"
     """Token before the first of a document; may be the same as eos."""
-    eos: str = "</s>"
+    eos: Annotated[str, Field(min_length=1)] = "</s>"
     """Token after the last of a document."""
-    pad: str = "<pad>"
+    pad: Annotated[str, Field(min_length=1)] = "<pad>"
     """Token that fills up; never a target."""
 
 

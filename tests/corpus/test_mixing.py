@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import itertools
 import json
@@ -338,9 +339,15 @@ def test_a_dev_text_of_its_own_is_copied_as_it_is(tmp_path: Path) -> None:
     assert mixed.bytes_of("dev.txt") == dev.read_bytes()
     assert np.load(mixed.folder / "dev.index.npy").tolist() == [[0, 14, 0]]
     assert mixed.report["dev"]["words"] == 3
-    dev.write_bytes(b"")
-    with pytest.raises(FirstwordsError, match="is empty"):
-        Mixed(tmp_path, recipe, dev_file=dev)
+    for data, what in (
+        (b"", "is empty"),
+        (b" \n\n", "has no words"),
+        (gzip.compress(b"words " * 500), "is no UTF-8 text"),
+        (("\u00e9t\u00e9 " * 500).encode("latin-1"), "is no UTF-8 text"),
+    ):
+        dev.write_bytes(data)
+        with pytest.raises(FirstwordsError, match=what):
+            Mixed(tmp_path, recipe, dev_file=dev)
 
 
 # ---- by chunks ----

@@ -202,6 +202,13 @@ def test_wrong_bytes_are_refused_and_removed(
     assert len(server.requests) == 1
 
 
+def test_what_is_cached_stays_until_the_right_file_has_come(server: Server, tmp_path: Path) -> None:
+    download(server.url, tmp_path / "t", sha256=SHA256, patience=QUICK)
+    with pytest.raises(FirstwordsError, match=SHA256):  # the server still has what it had
+        download(server.url, tmp_path / "t", sha256="0" * 64, patience=QUICK)
+    assert (tmp_path / "t").read_bytes() == BODY
+
+
 def test_an_answer_without_end_stops_at_the_known_size(server: Server, tmp_path: Path) -> None:
     sent = []
 

@@ -496,3 +496,30 @@ def test_run_that_another_process_writes(done: Path, complaint: Complaint) -> No
 
 def test_no_such_run(here: Path, complaint: Complaint) -> None:
     assert "there is no run 'tiny'" in complaint("show", "tiny")
+
+
+@pytest.mark.parametrize("name", ["../evil", "sub/run", "evaluated", "", ".hidden"])
+def test_a_name_that_no_run_can_have(name: str, here: Path, complaint: Complaint) -> None:
+    assert "cannot be the name of a run" in complaint("corpus", "tiny.toml", "--name", name)
+    assert not (here / "runs").exists() and not (here.parent / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("--training.epochs", "inf"),
+        ("--training.peak-lr", "nan"),
+        ("--corpus.sources.sentences.weight", "inf"),
+        ("--tokenizer.bos", ""),
+        ("--corpus.sources.sentences.sha256", "xyz"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_values_that_no_training_can_have(setting: str, value: str, complaint: Complaint) -> None:
+    assert setting.removeprefix("--") in complaint("plan", "tiny.toml", setting, value)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_test_set_that_is_none_is_refused_by_the_plan_too(complaint: Complaint) -> None:
+    message = complaint("plan", "tiny.toml", "--evaluation.suites", '["blmp.firstwords"]')
+    assert "did you mean 'blimp'?" in message

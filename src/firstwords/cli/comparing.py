@@ -162,7 +162,7 @@ class _Side:
 def _named(name: str, workspace: Path) -> Seed:
     """A model by its name."""
     from firstwords.errors import FirstwordsError, did_you_mean
-    from firstwords.models import EVALUATED, evaluated_folder, find_run_folder
+    from firstwords.models import EVALUATED, evaluated_folder, find_run_folder, folder_name
     from firstwords.report.compared import Seed
     from firstwords.report.judgements import key_of
     from firstwords.run_folder import runs_in
@@ -175,8 +175,8 @@ def _named(name: str, workspace: Path) -> Seed:
         return Seed(f"{model} {prefix}".rstrip(), {key: path})
     run = find_run_folder(name, workspace)
     folders = [run.path if run else path, evaluated_folder(name, workspace).path]
-    # A model of a folder is evaluated under that folder's name.
-    folders.append(evaluated_folder(path.resolve().name, workspace).path)
+    if run is None and (path / "config.json").is_file():
+        folders.append(evaluated_folder(folder_name(path, workspace), workspace).path)
     for folder in folders:
         if (folder / "evaluation").is_dir():
             return Seed.of_folder(folder.resolve().name, folder)

@@ -37,7 +37,11 @@ def score(
     /,
     *,
     file: Annotated[
-        Path | None, Parameter(help="Score every line of a UTF-8 text file, `-` for stdin: tab-separated, to stdout.")
+        Path | None,
+        Parameter(
+            help="Score every line of a UTF-8 text file, `-` for stdin: tab-separated, to stdout.",
+            allow_leading_hyphen=True,
+        ),
     ] = None,
     paragraphs: Annotated[
         bool, Parameter(help="Texts of the file are what stands between blank lines.", show_default=False)

@@ -8,7 +8,6 @@ By chunks, raw bytes are taken in turn (`chunks`).
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -157,15 +156,26 @@ def _mix_by_chunks(settings: CorpusSettings, sources: Sequence[ResolvedSource], 
 # ---- both ----
 
 
+_FEW_BROKEN = 10
+"""Characters that may be broken in a dev text however small it is."""
+
+
 def _copy_dev_text(path: Path, folder: Path) -> dict[str, Any]:
-    """The recipe's own dev text, byte by byte, indexed as one document."""
-    size_bytes = path.stat().st_size
-    if size_bytes == 0:
-        raise FirstwordsError(f"the dev text {path.name} is empty", where=f"corpus.dev-file: {path}", do="name another")
+    """The recipe's own dev text, byte by byte, indexed as one document. The cards' is cut within characters."""
     copy = folder / "dev.txt"
-    shutil.copyfile(path, copy)
+    text = path.read_bytes()
+    copy.write_bytes(text)
+    size_bytes, words = len(text), count_words(copy)
+    broken = text.decode(errors="replace").count("\N{REPLACEMENT CHARACTER}")
+    if words == 0 or b"\0" in text or broken > _FEW_BROKEN + size_bytes // 1000:
+        what = "is empty" if not text else "has no words" if words == 0 else "is no UTF-8 text"
+        raise FirstwordsError(
+            f"the dev text {path.name} {what}",
+            where=f"corpus.dev-file: {path}",
+            do="name another; it is read as it is, so unpack it first if it is packed",
+        )
     np.save(folder / "dev.index.npy", np.array([[0, size_bytes, 0]], dtype=np.int64))
-    facts = {"documents": 1, "bytes": size_bytes, "words": count_words(copy), "sha256": sha256_of(copy)}
+    facts = {"documents": 1, "bytes": size_bytes, "words": words, "sha256": sha256_of(copy)}
     return {"from": path.name, "file": copy.name, **facts}
 
 

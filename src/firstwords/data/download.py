@@ -119,7 +119,6 @@ def download(
             return destination  # another process brought it while this one waited
         if destination.is_file():
             transfer.say(f"{title} is damaged in the cache and is downloaded again")
-            destination.unlink()
         transfer.run(patience or Patience())
     return destination
 
@@ -205,10 +204,11 @@ class _Transfer:
                     self._request(client)
                     if self._whole():
                         return self._finish()
+                    sent = checksum_of(self.part, "sha256") if self.part.is_file() else "nothing came"
                     self._drop_part()
                     # A wrong file made of two pieces may be no fault of the server's: the next try starts anew.
                     if not resumed:
-                        raise self._wrong_bytes()
+                        raise self._wrong_bytes(sent)
                     reason = "what was resumed did not fit together"
                 except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
                     raise self._failed(str(error)) from None
@@ -310,10 +310,11 @@ class _Transfer:
             do=f"check the address and the connection{gated}, or give a folder that has the file with --data",
         )
 
-    def _wrong_bytes(self) -> FirstwordsError:
+    def _wrong_bytes(self, sent: str) -> FirstwordsError:
         kind = self.checksum.kind if self.checksum else "size"
         return FirstwordsError(
-            f"{self.title}: the server sent other bytes than the file's {kind} promises; they were removed",
+            f"{self.title}: the server sent other bytes than the file's {kind} promises; they were removed"
+            f" (their sha256: {sent})",
             where=self.url,
             do="try again later; if it stays so, the file at that address has changed: get the right one elsewhere and "
             "give its folder with --data",

@@ -10,7 +10,10 @@ once the run's tokens are made:
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
+import signal
 import sys
 import traceback
 from contextlib import ExitStack
@@ -34,6 +37,7 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: torchrun --nproc-per-node N -m firstwords.launch.worker RUN", file=sys.stderr)
         return 2
+    _end_with_the_launcher()
     run = RunFolder(Path(sys.argv[1]))
     rank, launched = int(os.environ.get("RANK", "0")), LAUNCHED in os.environ
     try:
@@ -57,6 +61,13 @@ def main() -> int:
 def error_file(run: RunFolder, rank: int) -> Path:
     """Where a process leaves the traceback of what it did not expect."""
     return run.stage("training") / f"process-{rank}.err"
+
+
+def _end_with_the_launcher() -> None:
+    """Linux sends SIGTERM when the process that started this one is gone: nobody else would hold the run's lock."""
+    set_parent_death_signal = 1  # of <sys/prctl.h>
+    if platform.system() == "Linux" and LAUNCHED in os.environ:
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def _train(run: RunFolder, *, leads: bool, locks: bool) -> None:

@@ -33,7 +33,8 @@ def generate(
         seen = ids[-model.shape.positions :]
         hidden_ND = model.hidden(torch.tensor(seen, device=device), Layout.of([len(seen)], device))
         logits_V = model.unembedding(hidden_ND[-1]).float().cpu()
-        logits_V[vocabulary.pad_id] = -torch.inf
+        if vocabulary.pad_id != vocabulary.eos_id:
+            logits_V[vocabulary.pad_id] = -torch.inf
         if temperature > 0:
             chosen = int(torch.multinomial((logits_V / temperature).softmax(0), 1, generator=generator))
         else:

@@ -116,6 +116,8 @@ def save_folder(model: Llama, vocabulary: Vocabulary, tokenizer_folder: Path, fo
             "max_length": 50,
         },
     )
+    # safetensors writes for the owner alone.
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     for name in _TOKENIZER_FILES:
         shutil.copyfile(tokenizer_folder / name, folder / name)
 

@@ -5,7 +5,6 @@ What the card says stands in `card_template.md`; here its numbers are gathered.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from firstwords.errors import FirstwordsError
 from firstwords.recipe import Recipe
 from firstwords.report.card_sibling import sibling_section
+from firstwords.report.page_training import read_steps
 from firstwords.report.results import UNTRAINED
 from firstwords.report.terminal import duration
 from firstwords.run_folder import RunFolder, atomic_write_text, read_json
@@ -201,17 +201,14 @@ def _tasks(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def _losses(run: RunFolder) -> list[dict[str, float]]:
-    """The lines of losses.csv that have a dev loss, each with the mean training loss since the one before."""
+    """Every dev loss, with the mean training loss of the steps since the one before."""
+    steps = read_steps(run)
     found: list[dict[str, float]] = []
-    since: list[float] = []
-    with (run.stage("training") / "losses.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            line = {key: float(value) for key, value in row.items() if value}
-            if "train_loss" in line:
-                since.append(line["train_loss"])
-            if "dev_loss" in line:
-                found.append(line | {"train_loss": sum(since) / len(since) if since else float("nan")})
-                since = []
+    before = 0
+    for line in steps.dev:
+        since = [step["train_loss"] for step in steps.steps if before < step["step"] <= line["step"]]
+        before = line["step"]
+        found.append(line | {"train_loss": sum(since) / len(since)})
     return found
 
 
