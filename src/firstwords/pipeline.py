@@ -39,6 +39,8 @@ from firstwords.run_folder import (
     claim_run,
     find_run,
     fingerprint_of,
+    read_json,
+    sha256_of,
 )
 
 if TYPE_CHECKING:
@@ -244,7 +246,7 @@ def _carry_out(job: Job, stage: str) -> None:
         job.reporter.stage(stage, "kept", "")
         return
     if stage not in ("evaluation", "export"):
-        sibling = run.adopt(stage, fingerprint)
+        sibling = run.adopt(stage, fingerprint, partial(_is_whole, stage))
         if sibling is not None:
             job.reporter.stage(stage, "taken over", f"from {sibling.name}")
             return
@@ -266,6 +268,22 @@ def _carry_out(job: Job, stage: str) -> None:
     seconds = time.monotonic() - started
     run.set_done(stage, fingerprint, seconds, facts)
     job.reporter.stage(stage, "done", f"{note}, {seconds:.1f} s")
+
+
+def _is_whole(stage: str, folder: Path) -> bool:
+    """Whether text and tokens that another run has made still have their checksums."""
+    from firstwords.tokens.encoding import TokenFile
+
+    try:
+        if stage == "corpus":
+            facts = read_json(folder / "corpus.json")
+            return all(sha256_of(folder / f"{part}.txt") == facts[part]["sha256"] for part in ("train", "dev"))
+        if stage == "tokens":
+            for part in ("train", "dev"):
+                TokenFile(folder, part).verify()
+    except (OSError, ValueError, KeyError, FirstwordsError):
+        return False
+    return True
 
 
 def _file_problem(error: OSError, stage: str) -> FirstwordsError:

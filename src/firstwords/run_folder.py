@@ -140,14 +140,19 @@ class RunFolder:
         except (OSError, ValueError):
             return {}
 
-    def adopt(self, stage: str, fingerprint: str) -> RunFolder | None:
+    def adopt(
+        self, stage: str, fingerprint: str, is_whole: Callable[[Path], bool] = lambda _: True
+    ) -> RunFolder | None:
         """Take a done stage over from a run beside this one that made the same; None where there is none.
 
+        is_whole: whether its folder holds what it should; one that was damaged is left where it is.
         Files are hard-linked (copied where the file system cannot): they are never changed in place, so runs may share
         them, and each folder stays complete by itself.
         """
         for sibling in runs_in(self.path.parent):
             if sibling.path == self.path or not sibling.is_done(stage, fingerprint):
+                continue
+            if not is_whole(sibling.stage(stage)):
                 continue
             mark = sibling.mark(stage)
             try:

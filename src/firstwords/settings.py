@@ -224,8 +224,8 @@ class TrainingSettings(Settings):
     """Decay of an output matrix of its own, where it is not as `decay-embeddings` says."""
     weight_decay_norms: NotNegative | None = None
     """Decay of the norms' weights; none where not given."""
-    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    """Largest norm of the gradient."""
+    clip_norm: NotNegative = 1.0
+    """Largest norm of the gradient; 0 cuts nothing."""
     z_loss: NotNegative = 0.0
     """Weight of log(Z)^2, Z the sum of the exponentials of a token's logits, in the training loss (1e-4 is usual): it
     keeps the logits small. Losses on the dev text are without it."""

@@ -523,3 +523,12 @@ def test_values_that_no_training_can_have(setting: str, value: str, complaint: C
 def test_a_test_set_that_is_none_is_refused_by_the_plan_too(complaint: Complaint) -> None:
     message = complaint("plan", "tiny.toml", "--evaluation.suites", '["blmp.firstwords"]')
     assert "did you mean 'blimp'?" in message
+
+
+@pytest.mark.parametrize("damaged", ["corpus/train.txt", "tokens/train.bin", "corpus/dev.txt"])
+def test_what_another_run_has_damaged_is_not_taken_over(damaged: str, done: Path, here: Path) -> None:
+    path = done / damaged
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    assert main(["train", "tiny.toml", "--name", "other", "--training.max-steps", "2"]) == 0
+    made = here / "runs" / "other" / damaged
+    assert made.stat().st_size == path.stat().st_size and made.read_bytes() != path.read_bytes()

@@ -266,6 +266,14 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(
     assert kept.is_dir()
 
 
+def test_a_norm_of_0_clips_nothing(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    found = {}
+    for norm in (0, 1e30, 0.01):
+        run(tmp_path / str(norm), tokens, vocabulary, clip_norm=norm, max_steps=4)
+        found[norm] = last_weights(tmp_path / str(norm))
+    assert found[0] == found[1e30] != found[0.01]
+
+
 def test_a_dev_loss_that_is_no_number_ends_the_run_too(tokens: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
     with pytest.raises(FirstwordsError, match="the dev loss is not finite at step 1") as found:
         run(tmp_path, tokens, vocabulary, peak_lr=1e38, warmup_steps=0, eval_every_steps=1, clip_norm=1e30)

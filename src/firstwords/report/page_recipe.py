@@ -112,9 +112,7 @@ def _training(training: Mapping[str, Any], tokens: Mapping[str, Any], seed: int)
     end = training["peak-lr"] * training["final-lr-share"]
     schedule = _SCHEDULES.get(training["schedule"], training["schedule"])
     rule = "Muon for the blocks' matrices, AdamW for the rest" if training.get("optimizer") == "muon" else "AdamW"
-    clip = (
-        f"gradients are cut to norm {training['clip-norm']:g}" if "clip-norm" in training else "gradients are not cut"
-    )
+    clip = f"gradients are cut to norm {training['clip-norm']:g}" if training["clip-norm"] else "gradients are not cut"
     kept = {
         "last": "The model after the last step is the one that is tested.",
         "best": "The model with the lowest dev loss is the one that is tested.",

@@ -147,11 +147,14 @@ def add_gradient(
     return loss.detach()
 
 
-def update(module: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler, clip_norm: float | None) -> Tensor:
-    """Clip, step, and clear the gradients; returns the gradient's norm before clipping, a scalar on the device."""
+def update(module: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler, clip_norm: float) -> Tensor:
+    """Clip, step, and clear the gradients; returns the gradient's norm before clipping, a scalar on the device.
+
+    clip_norm: the largest norm that is left as it is; 0 clips nothing.
+    """
     try:
         scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), clip_norm if clip_norm is not None else math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), clip_norm or math.inf)
         scaler.step(optimizer)
     except (RuntimeError, MemoryError) as error:
         # The first step makes the optimizer's moments.
