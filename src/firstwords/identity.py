@@ -82,6 +82,9 @@ def identity_settings(recipe: Recipe) -> dict[str, Any]:
     }
     if kept["training"]["schedule"] == "warmup-stable-decay":
         kept["training"]["schedule"] = "constant-decay"  # its name in older runs
+    exact = recipe.training.accumulation == 1 and recipe.training.epochs.is_integer()
+    if recipe.training.whole_steps_per_epoch or exact:
+        del kept["training"]["whole-steps-per-epoch"]  # older runs counted so, or no other steps come of it
     return kept
 
 

@@ -119,6 +119,13 @@ def test_a_bundled_recipe_is_the_run_that_it_was(name: str) -> None:
     assert identity_settings(Recipe.load(name))["training"].keys() <= OLDER_TRAINING_KEYS
 
 
+def test_other_steps_are_another_run() -> None:
+    card = Recipe.load("model-a")
+    exact = card.override({"training.whole-steps-per-epoch": "false"})
+    assert identity_settings(exact)["training"]["whole-steps-per-epoch"] is False
+    assert identity_settings(exact) != identity_settings(card)
+
+
 def test_both_names_of_a_schedule_are_one_run_and_a_choice_is_another() -> None:
     plain = Recipe.load("quickstart")
     older = plain.override({"training.schedule": "constant-decay"})
