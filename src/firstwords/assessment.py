@@ -284,7 +284,11 @@ def write_beside(
     floors = {protocol: folder / f"{suite.name}.{protocol}.floors.json" for protocol in results}
     overlaps = {name: folder / f"{name}.overlap.json" for name in results.values()} if overlap else {}
     floors = {protocol: path for protocol, path in floors.items() if not _is_of(path, suite)}
-    overlaps = {name: path for name, path in overlaps.items() if not _is_of(path, suite)}
+    # Overlaps tell accuracies too, those of the result at their time.
+    results_of = {name: folder / f"{name}.json" for name in overlaps}
+    overlaps = {
+        name: path for name, path in overlaps.items() if not _is_of(path, suite) or _is_older(path, results_of[name])
+    }
     if not floors and not overlaps:
         return
     from firstwords.evaluation.ngrams import index_text
@@ -306,6 +310,10 @@ def write_beside(
             result = read_result(folder / f"{name}.json", place.name)
             shares = with_and_without(result.outcomes, found.touched, result.settings["overall"])
             atomic_write_json(path, found.to_json() | {"accuracy": shares_to_json(shares)})
+
+
+def _is_older(path: Path, other: Path) -> bool:
+    return other.is_file() and path.stat().st_mtime_ns < other.stat().st_mtime_ns
 
 
 def _is_of(path: Path, suite: Suite) -> bool:

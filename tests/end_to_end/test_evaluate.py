@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from firstwords.cli import main
+from firstwords.report.results import read_results
+from firstwords.run_folder import RunFolder
 from tests.end_to_end.test_bad_input import RECIPE, write_recipe
 
 PAIRS = "good,bad,construction,frequency\n" + "".join(
@@ -104,6 +106,29 @@ def test_pairs_grouped_in_another_way_are_another_result(run: Ran) -> None:
         (result,) = json.loads(out).values()
         groups.append(list(result["groups"]))
     assert groups == [["construction", "frequency"], ["construction"], ["construction", "frequency"]]
+
+
+def test_pairs_that_grew_between_checkpoints_break_no_table(run: Ran, workspace: Path) -> None:
+    grown = workspace / "grown.csv"
+    words = ("--suite", "grown.csv", "--good", "good", "--bad", "bad", "--by", "construction")
+    grown.write_text(PAIRS)
+    assert run("evaluate", "tiny", *words, "--checkpoint", "words-20")[0] == 0
+    assert run("evaluate", "tiny", *words, "--checkpoint", "last")[0] == 0
+    grown.write_text(PAIRS + '"A cat sings.","A cat sing.",singing,high\n')
+    code, out, err = run("evaluate", "tiny", *words, "--checkpoint", "words-60")
+    assert code == 0, err
+    (row,) = [line.split() for line in out.splitlines() if line.strip().startswith("singing")]
+    assert row[1] == "-" and row[2] != "-"
+    results = read_results(RunFolder(workspace / "runs" / "tiny"))[0]
+    assert results["pairs.firstwords"].beside and not results["grown.firstwords"].beside, "floors of other pairs"
+        "of other pairs"
+    )
+
+
+def test_a_checkpoint_that_is_asked_for_is_shown(run: Ran) -> None:
+    code, out, err = run("evaluate", "tiny", *OWN, "--checkpoint", "best")
+    assert code == 0, err
+    assert "tiny best" in out and "agreement" in out
 
 
 def test_folders_of_one_name_have_results_of_their_own(run: Ran, workspace: Path) -> None:

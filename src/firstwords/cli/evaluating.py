@@ -226,7 +226,18 @@ def _show(place: RunFolder, names: Sequence[str], *, as_json: bool) -> None:
         {name: found for name, found in evaluations.items() if name in plain},
         {name: found for name, found in measures.items() if name in plain},
     )
-    print_accuracies([shown])
+    others = []
+    for checkpoint in ("best", "last", "ema"):
+        asked = {name for of, name in map(checkpoint_of, names) if of == checkpoint}
+        evaluations, measures = read_results(place, checkpoint) if asked else ({}, {})
+        others.append(
+            ModelResults(
+                f"{place.name} {checkpoint}",
+                {name: found for name, found in evaluations.items() if name in asked},
+                {name: found for name, found in measures.items() if name in asked},
+            )
+        )
+    print_accuracies([one for one in (shown, *others) if one.evaluations or one.measures or one is shown])
     kept = {name for of, name in map(checkpoint_of, names) if of is not None}
     for name, table in curve_tables(place, sorted(kept)).items():
         print(f"\n{name}: accuracy in % by words seen")

@@ -169,7 +169,7 @@ def own_suite(path: Path, columns: PairColumns = BLIMP_COLUMNS) -> Suite:
     return unshared_name(suite, dict.fromkeys(taken, ""))
 
 
-_NAME_OF_A_CHECKPOINT = re.compile(r"words-\d+M?|best|last|untrained")
+_NAME_OF_A_CHECKPOINT = re.compile(r"words-\d+M?|best|last|ema|untrained")
 """Results of such checkpoints begin with their names."""
 
 

@@ -107,7 +107,9 @@ def pair_predictions(result: StoredResult, suite: Suite, *, completion: bool, ti
 
 
 def chosen_text(pair: MinimalPair, chosen: str, *, completion: bool) -> str:
-    """The good or the bad sentence; `completion`: without what was given before it."""
+    """The good or the bad sentence; `completion`: without what was given before it. Raises ValueError for another."""
+    if chosen not in ("good", "bad"):
+        raise ValueError(f"'{chosen}' is no choice")
     text, given = (pair.good, pair.good_given) if chosen == "good" else (pair.bad, pair.bad_given)
     return text[given:] if completion else text
 

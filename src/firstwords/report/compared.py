@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, Literal, cast
 
 from firstwords.evaluation import significance
@@ -23,7 +25,7 @@ By = Literal["phenomenon", "field", "paradigm"]
 
 _NOT_COMPARED = ("run", "result")
 """Topics of a run's facts that say nothing of the model."""
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = (*ascii_uppercase, *map("".join, product(ascii_uppercase, repeat=2)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,5 +60,5 @@ class _Scale:
         for place in range(min(places), max(places)):
             signs[place] = "=" if joined else "-"
         for letter, place in zip(LETTERS, places, strict=False):
-            signs[place] = letter if places.count(place) == 1 else "*"
+            signs[place] = letter if places.count(place) == 1 and len(letter) == 1 else "*"
         return "".join(signs)

@@ -45,7 +45,10 @@ def learning_curves(run: RunFolder, name: str) -> LearningCurves | None:
         name,
         _curve({words: one.overall for words, one in found.items()}),
         {
-            phenomenon: _curve({words: one.phenomena[phenomenon] for words, one in found.items()})
+            # The pairs of a file of one's own may have grown between checkpoints.
+            phenomenon: _curve(
+                {words: one.phenomena[phenomenon] for words, one in found.items() if phenomenon in one.phenomena}
+            )
             for phenomenon in phenomena
         },
     )
@@ -69,7 +72,8 @@ def curve_tables(run: RunFolder, names: Sequence[str]) -> dict[str, list[list[st
         words = _thinned(list(curves.overall.accuracies))
         rows = [["", *map(_short, words), "above chance from"]]
         for label, curve in {**curves.phenomena, "overall": curves.overall}.items():
-            cells = [f"{100 * curve.accuracies[count].share:.1f}" for count in words]
+            known_at = curve.accuracies
+            cells = [f"{100 * known_at[count].share:.1f}" if count in known_at else "-" for count in words]
             known = "never" if curve.reliable_from is None else f"{_short(curve.reliable_from)} words"
             rows.append([label.replace("_", " "), *cells, known])
         tables[name] = rows

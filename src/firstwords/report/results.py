@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from firstwords.evaluation.reference import reference_overall, reference_phenomena
@@ -12,7 +13,7 @@ from firstwords.run_folder import RunFolder, read_json
 
 UNTRAINED = "untrained."
 _PAPER = " (paper)"
-_CHECKPOINT = re.compile(r"(words-\d+M?|best|last)\.(.+)")
+_CHECKPOINT = re.compile(r"(words-\d+M?|best|last|ema)\.(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +106,15 @@ def read_results(run: RunFolder, checkpoint: str | None = None) -> tuple[dict[st
         if "metric" in values:
             measures[plain] = _measured(values)
         else:
-            evaluations[plain] = _evaluation(values, _floors(run, plain), _overlap(run, plain))
+            pairs = values["data"]["sha256"]
+            evaluations[plain] = _evaluation(values, _floors(run, plain, pairs), _overlap(run, plain, pairs))
     return evaluations, measures
 
 
-def _floors(run: RunFolder, plain: str) -> dict[str, dict[str, float]]:
-    """What a guess, word frequency and a 5-gram model reach, where that was computed."""
+def _floors(run: RunFolder, plain: str, pairs: str) -> dict[str, dict[str, float]]:
+    """What a guess, word frequency and a 5-gram model reach on these pairs (their checksum), where it was computed."""
     try:
-        floors = read_json(run.stage("evaluation") / f"{plain}.floors.json")["floors"]
+        floors = _of_pairs(run.stage("evaluation") / f"{plain}.floors.json", pairs)["floors"]
     except (OSError, ValueError, KeyError):
         return {}
     return {
@@ -121,10 +123,18 @@ def _floors(run: RunFolder, plain: str) -> dict[str, dict[str, float]]:
     }
 
 
-def _overlap(run: RunFolder, plain: str) -> str:
-    """One line of what was found in the training text, where it was looked for."""
+def _of_pairs(path: Path, pairs: str) -> dict[str, Any]:
+    """What was told of a suite. Raises ValueError where it had other pairs then."""
+    values = read_json(path)
+    if not str(values["suite_sha256"]).startswith(pairs):
+        raise ValueError(f"{path} is of other pairs")
+    return values
+
+
+def _overlap(run: RunFolder, plain: str, pairs: str) -> str:
+    """One line of what was found of these pairs in the training text, where it was looked for."""
     try:
-        values = read_json(run.stage("evaluation") / f"{plain}.overlap.json")
+        values = _of_pairs(run.stage("evaluation") / f"{plain}.overlap.json", pairs)
         counts, accuracy = values["counts"], values["accuracy"]
         if not counts["pairs_touched"]:
             return "no sentence of it stands in the training text, nor eight words of one in a row"
