@@ -121,8 +121,6 @@ def test_pairs_that_grew_between_checkpoints_break_no_table(run: Ran, workspace:
     assert row[1] == "-" and row[2] != "-"
     results = read_results(RunFolder(workspace / "runs" / "tiny"))[0]
     assert results["pairs.firstwords"].beside and not results["grown.firstwords"].beside, "floors of other pairs"
-        "of other pairs"
-    )
 
 
 def test_a_checkpoint_that_is_asked_for_is_shown(run: Ran) -> None:
