@@ -285,9 +285,10 @@ def write_beside(
     overlaps = {name: folder / f"{name}.overlap.json" for name in results.values()} if overlap else {}
     floors = {protocol: path for protocol, path in floors.items() if not _is_of(path, suite)}
     # Overlaps tell accuracies too, those of the result at their time.
-    results_of = {name: folder / f"{name}.json" for name in overlaps}
     overlaps = {
-        name: path for name, path in overlaps.items() if not _is_of(path, suite) or _is_older(path, results_of[name])
+        name: path
+        for name, path in overlaps.items()
+        if not _is_of(path, suite) or _is_older(path, folder / f"{name}.json")
     }
     if not floors and not overlaps:
         return

@@ -219,25 +219,18 @@ def _show(place: RunFolder, names: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         print_json({name: place.result(name) for name in names})
         return
-    plain = {name for of, name in map(checkpoint_of, names) if of is None}
-    evaluations, measures = read_results(place)
-    shown = ModelResults(
-        place.name,
-        {name: found for name, found in evaluations.items() if name in plain},
-        {name: found for name, found in measures.items() if name in plain},
-    )
-    others = []
-    for checkpoint in ("best", "last", "ema"):
+    shown = []
+    for checkpoint in (None, "best", "last", "ema"):
         asked = {name for of, name in map(checkpoint_of, names) if of == checkpoint}
         evaluations, measures = read_results(place, checkpoint) if asked else ({}, {})
-        others.append(
+        shown.append(
             ModelResults(
-                f"{place.name} {checkpoint}",
+                f"{place.name} {checkpoint}" if checkpoint else place.name,
                 {name: found for name, found in evaluations.items() if name in asked},
                 {name: found for name, found in measures.items() if name in asked},
             )
         )
-    print_accuracies([one for one in (shown, *others) if one.evaluations or one.measures or one is shown])
+    print_accuracies([shown[0], *(one for one in shown[1:] if one.evaluations or one.measures)])
     kept = {name for of, name in map(checkpoint_of, names) if of is not None}
     for name, table in curve_tables(place, sorted(kept)).items():
         print(f"\n{name}: accuracy in % by words seen")

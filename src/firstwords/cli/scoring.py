@@ -121,7 +121,9 @@ def _check_given(text: str | None, file: Path | None, wanted: _Wanted) -> None:
             where="--spans, --file",
             do="give one text without --file",
         )
-    if text is not None and not text.isascii() and text != text.encode(errors="ignore").decode():
+    from firstwords.corpus.reading import is_encodable
+
+    if text is not None and not is_encodable(text):
         raise FirstwordsError("the text is no UTF-8", where="TEXT", do="set the terminal to UTF-8, or use --file")
     if text is not None and not text.strip():
         raise FirstwordsError("the text is empty", where="TEXT", do="give a text with a word in it")

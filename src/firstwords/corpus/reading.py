@@ -184,12 +184,13 @@ def _record_text(record_json: str, text_key: str, name: str, line: int) -> str:
         problem = "is no text" if text_key in record else "is not there"
         keys = ", ".join(map(str, record)) or "none"
         raise _bad_record(name, line, f"lacks text: the key '{text_key}' {problem}", f"set text-key to one of: {keys}")
-    if "\0" in text or not _is_encodable(text):
+    if "\0" in text or not is_encodable(text):
         raise _bad_record(name, line, "holds characters that are no text (NUL or a lone surrogate)", "remove them")
     return text.replace("\r\n", "\n").replace("\r", "\n").strip("\n").rstrip()
 
 
-def _is_encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
+    """Whether UTF-8 can hold it: halves of surrogate pairs are no characters."""
     try:
         text.encode()
     except UnicodeEncodeError:

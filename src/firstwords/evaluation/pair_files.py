@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from firstwords.corpus.reading import is_encodable
 from firstwords.errors import FirstwordsError
 
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
@@ -72,7 +73,7 @@ def json_rows(path: Path) -> Iterator[Row]:
             raise malformed(f"the line cannot be read: {error}", place) from None
         if not isinstance(values, dict):
             raise malformed("the line is no JSON object", place)
-        if "\\u" in line and any(isinstance(text, str) and _is_cut(text) for text in values.values()):
+        if "\\u" in line and any(isinstance(text, str) and not is_encodable(text) for text in values.values()):
             raise malformed("the line has half of a surrogate pair, which is no character", place)
         yield Row(values, number, place)
 
@@ -116,14 +117,6 @@ def table_rows(path: Path) -> Iterator[Row]:
 
 _LONGEST_CELL = 2**31 - 1
 """Characters; the csv module's own limit is less than a story."""
-
-
-def _is_cut(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def read_text(path: Path) -> str:

@@ -206,9 +206,8 @@ def _losses(run: RunFolder) -> list[dict[str, float]]:
     found: list[dict[str, float]] = []
     before = 0
     for line in steps.dev:
-        since = [step["train_loss"] for step in steps.steps if before < step["step"] <= line["step"]]
-        before = line["step"]
-        found.append(line | {"train_loss": sum(since) / len(since)})
+        since, before = steps.mean_loss(before, line["step"]), line["step"]
+        found.append(line | {"train_loss": float("nan") if since is None else since})
     return found
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from firstwords.identity import STAGES
@@ -43,6 +45,12 @@ class Steps:
 
     steps: list[dict[str, Any]]
     dev: list[dict[str, Any]]
+
+    def mean_loss(self, after: int, upto: int) -> float | None:
+        """Mean training loss of the steps after one up to another; None where there is none."""
+        first, stop = (bisect_right(self.steps, step, key=itemgetter("step")) for step in (after, upto))
+        losses = [step["train_loss"] for step in self.steps[first:stop]]
+        return sum(losses) / len(losses) if losses else None
 
 
 def read_steps(run: RunFolder) -> Steps:
@@ -113,15 +121,14 @@ def _dev_table(found: Steps) -> Table:
     head = ("step", "epoch", "words seen", "tokens seen", "training loss", "dev loss", "dev, bits a byte", "lowest")
     rows, before = [], 0
     for line in shown:
-        since = [step["train_loss"] for step in found.steps if before < step["step"] <= line["step"]]
-        before = line["step"]
+        since, before = found.mean_loss(before, line["step"]), line["step"]
         rows.append(
             (
                 whole(line["step"]),
                 decimal(line["epoch"], 2),
                 whole(line["words_seen"]),
                 whole(line["tokens_seen"]),
-                decimal(sum(since) / len(since) if since else None),
+                decimal(since),
                 decimal(line["dev_loss"]),
                 decimal(line["dev_bits_per_byte"]),
                 "lowest" if line is best else "",
