@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstwords.errors import FirstwordsError
+from firstwords.evaluation.cpu_model import CpuModel
 from firstwords.evaluation.own_model import OwnModel
 from firstwords.evaluation.prefixes import prefix_batches
 from firstwords.evaluation.reader import Line
@@ -21,6 +23,7 @@ from firstwords.evaluation.subject import line_scores
 from firstwords.model.attention import Layout
 from firstwords.model.hub import save_folder
 from firstwords.model.llama import Llama
+from firstwords.model.native import native_loops
 from firstwords.settings import ModelSettings
 from firstwords.tokens.tokenizer import Vocabulary
 
@@ -69,12 +72,23 @@ def one_by_one(model: Llama, ids: list[int]) -> list[float]:
     return [log_probs_TV[place, token].item() for place, token in enumerate(ids[1:])]
 
 
+@pytest.fixture(params=["laid out anew", "as it trains"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways that a model is scored on a CPU: much text at once, and little."""
+    anew = request.param == "laid out anew"
+    if anew and native_loops() is None:
+        pytest.skip("there is no C++ compiler that works here")
+    monkeypatch.setattr("firstwords.evaluation.scoring._MUCH", 0 if anew else 10**9)
+    return request.param
+
+
+@pytest.mark.usefixtures("way")
 def test_scores_are_those_of_the_plain_formula(model: Llama, score: Scorer) -> None:
     sequences = random_sequences(150, seed=0)
-    expected = [one_by_one(model, ids) for ids in sequences]
+    expected = [one_by_one(copy.deepcopy(model).double(), ids) for ids in sequences]
     assert model.training, "dropout is on in the caller's model"
     for tokens, reference in zip(token_log_probs(model, sequences), expected, strict=True):
-        np.testing.assert_allclose(tokens, reference, atol=1e-5)
+        np.testing.assert_allclose(tokens, reference, atol=1e-5, rtol=1e-5)
     assert model.training, "and is so afterwards"
     sums = score(sequences)
     assert sums.dtype == np.float64
@@ -82,6 +96,7 @@ def test_scores_are_those_of_the_plain_formula(model: Llama, score: Scorer) -> N
     np.testing.assert_allclose(score(sequences, mean=True), list(map(np.mean, expected)), atol=1e-5)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("nodes", [1, 7, 100, 10_000])
 def test_batch_size_does_not_matter(model: Llama, nodes: int) -> None:
     sequences = random_sequences(120, seed=1)
@@ -90,6 +105,7 @@ def test_batch_size_does_not_matter(model: Llama, nodes: int) -> None:
         np.testing.assert_allclose(tokens, reference, atol=1e-5)
 
 
+@pytest.mark.usefixtures("way")
 def test_logits_are_made_in_pieces(monkeypatch: pytest.MonkeyPatch, model: Llama, score: Scorer) -> None:
     sequences = random_sequences(100, seed=2)
     expected = score(sequences)
@@ -123,6 +139,26 @@ def test_sharing_leaves_no_trace_in_the_model(model: Llama) -> None:
     for batch in prefix_batches([(1, 2, 3), (1, 2, 4)], 100):
         assert len(model.hidden(batch.ids_N, batch.layout)) == 2
     assert torch.equal(model(ids, Layout.of([3])), before)
+
+
+def test_a_model_is_laid_out_anew_where_much_is_scored(monkeypatch: pytest.MonkeyPatch, model: Llama) -> None:
+    if native_loops() is None:
+        pytest.skip("there is no C++ compiler that works here")
+    made: list[CpuModel] = []
+    monkeypatch.setattr(CpuModel, "__init__", spied(CpuModel.__init__, made))
+    few, many = random_sequences(20, seed=6), random_sequences(500, seed=6)
+    token_log_probs(model, few)
+    assert not made
+    token_log_probs(model, many)
+    assert len(made) == 1
+
+
+def spied(initialize: Callable[..., None], made: list[CpuModel]) -> Callable[..., None]:
+    def call(self: CpuModel, *args: Any) -> None:
+        made.append(self)
+        initialize(self, *args)
+
+    return call
 
 
 def test_scores_are_float32s_even_under_autocast(model: Llama, score: Scorer) -> None:

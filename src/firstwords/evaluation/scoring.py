@@ -13,15 +13,19 @@ import torch
 from torch import Tensor
 
 from firstwords.errors import FirstwordsError
+from firstwords.evaluation.cpu_model import CpuModel
 from firstwords.evaluation.prefixes import PrefixBatch, prefix_batches
 from firstwords.evaluation.subject import Progress
 from firstwords.model.llama import Llama
+from firstwords.model.native import native_loops
 from firstwords.model.products import products_by_onednn
 
 _CPU_NODES, _GPU_NODES = 1_536, 16_384
 """Nodes of a batch. On a CPU the tensors of a batch stay near the size of its caches."""
 _CPU_LOGITS, _GPU_LOGITS = 2**21, 2**26
 """Logits that are held at once: 8 MiB of float32 on a CPU, 256 MiB elsewhere."""
+_MUCH = 4_096
+"""Tokens from which on it pays to lay out the model anew, which takes as long as scoring some hundred."""
 
 
 def token_log_probs(
@@ -57,10 +61,10 @@ def token_log_probs(
     try:
         # Also where a caller trains in half precision.
         with torch.no_grad(), torch.autocast(device.type, enabled=False), products_by_onednn():
-            for batch in prefix_batches(list(distinct), nodes or _for(device, _CPU_NODES, _GPU_NODES), device):
-                hidden_ND = model.hidden(batch.ids_N, batch.layout)
-                wanted_M = _wanted(batch, first)
-                log_probs_M = _log_probs(hidden_ND, weight_VD, batch, wanted_M).cpu().numpy()
+            nodes = nodes or _for(device, _CPU_NODES, _GPU_NODES)
+            laid_out = _laid_out(model, nodes, sum(map(len, distinct)))
+            for batch in prefix_batches(list(distinct), nodes, device):
+                log_probs_M = _log_probs(laid_out, batch, _wanted(batch, first)).cpu().numpy()
                 borders = np.cumsum(batch.lengths)[:-1]
                 for number, log_probs in zip(batch.sequences, np.split(log_probs_M, borders), strict=True):
                     found[number] = log_probs
@@ -72,6 +76,42 @@ def token_log_probs(
     return [found[number] for number in numbers]
 
 
+class _AsItTrains:
+    """A model as it is; on any device."""
+
+    def __init__(self, model: Llama) -> None:
+        self.model = model
+
+    def hidden(self, batch: PrefixBatch) -> Tensor:
+        """Normed states after the last block, (N, D)."""
+        return self.model.hidden(batch.ids_N, batch.layout)
+
+    def log_normalizers(self, hidden_nD: Tensor) -> Tensor:
+        """log of the sum of a row's exponentiated logits, (n,)."""
+        tiles = []
+        for tile_vD in self.model.unembedding.weight.split(_tile(len(hidden_nD), hidden_nD.device)):
+            logits_nv = hidden_nD @ tile_vD.T
+            largest_n1 = logits_nv.amax(dim=1, keepdim=True)
+            tiles.append(logits_nv.sub_(largest_n1).exp_().sum(dim=1).log_().add_(largest_n1[:, 0]))
+        return torch.stack(tiles).logsumexp(dim=0)
+
+
+def _laid_out(model: Llama, nodes: int, tokens: int) -> CpuModel | _AsItTrains:
+    """The model as it scores so many tokens fastest on its device."""
+    device = model.unembedding.weight.device
+    loops = native_loops() if device.type == "cpu" and tokens >= _MUCH else None
+    return _AsItTrains(model) if loops is None else CpuModel(model, loops, _tile(nodes, device))
+
+
+def _tile(rows: int, device: torch.device) -> int:
+    """How much of the vocabulary so many rows meet at once.
+
+    All rows meet a tile of the unembedding while the caches hold it; a few rows against the whole of it at a time took
+    half as long again (docs/experiments.md).
+    """
+    return 64 * max(1, _for(device, _CPU_LOGITS, _GPU_LOGITS) // (64 * max(1, rows)))
+
+
 def _wanted(batch: PrefixBatch, first_S: np.ndarray) -> Tensor | None:
     """Which of the batch's M predicted tokens are scored; None where all are."""
     skipped_B = first_S[batch.sequences] - 1
@@ -81,33 +121,19 @@ def _wanted(batch: PrefixBatch, first_S: np.ndarray) -> Tensor | None:
     return torch.from_numpy(np.flatnonzero(place_M >= np.repeat(skipped_B, batch.lengths))).to(batch.nodes_M.device)
 
 
-def _log_probs(hidden_ND: Tensor, weight_VD: Tensor, batch: PrefixBatch, wanted_m: Tensor | None) -> Tensor:
+def _log_probs(laid_out: CpuModel | _AsItTrains, batch: PrefixBatch, wanted_m: Tensor | None) -> Tensor:
     """log p of each wanted target after its node, (M,); only nodes that a wanted token follows pass the head."""
+    hidden_ND = laid_out.hidden(batch)
     nodes_m, targets_m = batch.nodes_M, batch.targets_M
     if wanted_m is not None:
         nodes_m, targets_m = nodes_m[wanted_m], targets_m[wanted_m]
     followed_n, row_m = nodes_m.unique(return_inverse=True)
     hidden_nD = hidden_ND[followed_n]
-    chosen_m = (hidden_nD[row_m] * weight_VD[targets_m]).sum(dim=1)
-    log_probs_m = chosen_m - _log_normalizers(hidden_nD, weight_VD)[row_m]
+    chosen_m = (hidden_nD[row_m] * laid_out.model.unembedding.weight[targets_m]).sum(dim=1)
+    log_probs_m = chosen_m - laid_out.log_normalizers(hidden_nD)[row_m]
     if wanted_m is None:
         return log_probs_m
     return torch.full((len(batch.nodes_M),), torch.nan, device=log_probs_m.device).index_copy_(0, wanted_m, log_probs_m)
-
-
-def _log_normalizers(hidden_nD: Tensor, weight_VD: Tensor) -> Tensor:
-    """log of the sum of a row's exponentiated logits, (n,): over some of the vocabulary at a time.
-
-    All rows meet a tile of the unembedding while the caches hold it; a few rows against the whole of it at a time took
-    half as long again (docs/experiments.md).
-    """
-    size = 64 * max(1, _for(hidden_nD.device, _CPU_LOGITS, _GPU_LOGITS) // (64 * max(1, len(hidden_nD))))
-    tiles = []
-    for tile_vD in weight_VD.split(size):
-        logits_nv = hidden_nD @ tile_vD.T
-        largest_n1 = logits_nv.amax(dim=1, keepdim=True)
-        tiles.append(logits_nv.sub_(largest_n1).exp_().sum(dim=1).log_().add_(largest_n1[:, 0]))
-    return torch.stack(tiles).logsumexp(dim=0)
 
 
 def _for(device: torch.device, cpu: int, gpu: int) -> int:

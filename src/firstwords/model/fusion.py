@@ -102,7 +102,7 @@ def _compiler_settings() -> list[tuple[Any, dict[str, Any]]]:
 
 def _compiler_knows_the_processor() -> bool:
     """Whether all vector instructions that PyTorch makes code for can be compiled: GCC 12 and later know them."""
-    asked = (_compilers()[0], "-dumpversion")
+    asked = (compilers()[0], "-dumpversion")
     try:
         version = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
         return int(version.split(".")[0]) >= 12
@@ -116,11 +116,11 @@ def missing_for_fusion(device: str) -> str | None:
         return "a compiler for MPS"
     if device == "cuda" and importlib.util.find_spec("triton") is None:
         return "triton"
-    if not any(map(shutil.which, _compilers())):
+    if not any(map(shutil.which, compilers())):
         return "a C++ compiler"
     return None
 
 
-def _compilers() -> tuple[str, ...]:
+def compilers() -> tuple[str, ...]:
     """Where PyTorch looks for a C++ compiler: the first that is there is taken."""
     return (os.environ.get("CXX") or "g++", "g++", "clang++")

@@ -131,7 +131,7 @@ class Llama(nn.Module):
 
     def hidden(self, ids_N: Tensor, layout: Layout) -> Tensor:
         """Normed states after the last block, (N, D), of a flat batch of token ids (N,)."""
-        rotation = self._rotation(layout.positions_N)
+        rotation = self.rotation(layout.positions_N)
         x_ND = self.dropout(self.embedding(ids_N))
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
@@ -144,7 +144,7 @@ class Llama(nn.Module):
         """Logits (N, V). For losses and scores use `model.loss`, which never holds them all."""
         return self.unembedding(self.hidden(ids_N, layout))
 
-    def _rotation(self, positions_N: Tensor) -> Rotation:
+    def rotation(self, positions_N: Tensor) -> Rotation:
         """Cosines and sines of every token's angles, (N, 1, E), in the type of the products."""
         size = self.shape.hidden // self.shape.heads
         device = positions_N.device

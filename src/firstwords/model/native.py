@@ -1,0 +1,128 @@
+"""Loops of our own for a model that scores on a CPU: `native.cpp`, compiled once for a machine.
+
+PyTorch makes each of these in several passes over memory, and its fused attention calls a matrix product for every head
+of every sentence, however short. Together they took a fifth of the time of scoring (docs/experiments.md). Where
+there is no compiler, or none that works, PyTorch's operations do the same.
+
+Shape letters: N nodes (tokens with all that stands before them), H heads, K key/value heads, E width of a head, F width
+of the feed-forward layer, r rows of logits, v a tile of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from firstwords.data.download import cache_folder
+from firstwords.model.fusion import compilers
+
+_SOURCE = Path(__file__).with_name("native.cpp")
+_COMPILE = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-c")
+"""NaNs stay NaNs (no -ffast-math): a model of NaNs is to be found out."""
+_COMPILE_SECONDS = 60
+
+
+class NativeLoops:
+    """The compiled functions, on float32 tensors of the CPU without gradients."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def attend_along_tree(
+        self, qkv_NX: Tensor, rotation: tuple[Tensor, Tensor], positions_N: Tensor, heads: int
+    ) -> Tensor:
+        """Softmax of scaled products over each node and all that lead to it: (N, H * E).
+
+        qkv_NX: X = (H + 2K) * E, not yet rotated. rotation: cosines and sines, (N, 1, E) each. positions_N: places in a
+        text of nodes in the order of a walk through the tree: before a node, and one place lower, comes its parent.
+        """
+        cosines_N1E, sines_N1E = (part.contiguous() for part in rotation)
+        size = cosines_N1E.shape[-1]
+        kv_heads = (qkv_NX.shape[1] // size - heads) // 2
+        out_NX = qkv_NX.new_empty(len(qkv_NX), heads * size)
+        sizes = (len(qkv_NX), heads, kv_heads, size, int(positions_N.max()) + 1)
+        self._call("attend_along_tree", qkv_NX, cosines_N1E, sines_N1E, positions_N, out_NX, *sizes)
+        return out_NX
+
+    def swiglu(self, gate_up_NX: Tensor) -> Tensor:
+        """silu(gate) * up, (N, F); X = 2F, the gates first."""
+        width = gate_up_NX.shape[1] // 2
+        out_NF = gate_up_NX.new_empty(len(gate_up_NX), width)
+        self._call("swiglu", gate_up_NX, out_NF, len(out_NF), width)
+        return out_NF
+
+    def log_sums_(self, logits_rv: Tensor) -> Tensor:
+        """log of the sum of each row's exponentials, (r,). The logits are written over."""
+        out_r = logits_rv.new_empty(len(logits_rv))
+        self._call("log_sums", logits_rv, out_r, *logits_rv.shape)
+        return out_r
+
+    def _call(self, name: str, *given: Tensor | int) -> None:
+        for tensor in given:
+            # The loops read memory as it lies.
+            assert isinstance(tensor, int) or (tensor.is_contiguous() and tensor.device.type == "cpu")
+        arguments = (ctypes.c_int64(one) if isinstance(one, int) else _address(one) for one in given)
+        getattr(self._library, name)(*arguments, ctypes.c_int(torch.get_num_threads()))
+
+
+def _address(tensor: Tensor) -> ctypes.c_void_p:
+    assert tensor.dtype in (torch.float32, torch.int64)
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+@cache
+def native_loops() -> NativeLoops | None:
+    """The compiled loops, from the cache folder or made now, which takes a second; None where that fails."""
+    openmp = _openmp_of_pytorch()
+    compiler = next(filter(shutil.which, compilers()), None)
+    if platform.system() != "Linux" or compiler is None or openmp is None:
+        return None
+    try:
+        place = cache_folder() / "native" / f"{_key(compiler, openmp)}.so"
+        if not place.exists():
+            _compile(compiler, openmp, place)
+        return NativeLoops(ctypes.CDLL(str(place)))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _openmp_of_pytorch() -> Path | None:
+    """The library whose threads PyTorch uses: another's would wait for the same cores."""
+    try:
+        lines = Path("/proc/self/maps").read_text("utf-8").splitlines()
+    except OSError:
+        return None
+    files = (Path(line.split(maxsplit=5)[-1]) for line in lines)
+    return next((file for file in files if file.name.startswith(("libgomp", "libiomp5", "libomp"))), None)
+
+
+def _key(compiler: str, openmp: Path) -> str:
+    """Names what the code was made for: a cache folder may be shared by machines with other processors."""
+    version = subprocess.run((compiler, "--version"), capture_output=True, timeout=10, check=True).stdout
+    processor = [
+        line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if line.startswith(("flags", "Features"))
+    ][:1]
+    parts = (_SOURCE.read_bytes(), version, repr((processor, str(openmp), _COMPILE, torch.__version__)).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _compile(compiler: str, openmp: Path, place: Path) -> None:
+    """Compile and link to `place`, whole or not at all."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+        made, linked = Path(folder) / "native.o", Path(folder) / "native.so"
+        for arguments in (
+            (*_COMPILE, str(_SOURCE), "-o", str(made)),
+            ("-shared", str(made), str(openmp), "-o", str(linked)),
+        ):
+            subprocess.run((compiler, *arguments), capture_output=True, timeout=_COMPILE_SECONDS, check=True)
+        linked.replace(place)
