@@ -336,7 +336,7 @@ def ours(given: argparse.Namespace) -> None:
     from firstwords.model.llama import Llama
     from firstwords.model.products import products_by_onednn
     from firstwords.tokens.batches import StepBatch, TokenSequence
-    from firstwords.training.compiling import compiled_for
+    from firstwords.training.compiling import compiled_for, recorded_context
     from firstwords.training.devices import choose_device, prepare_training
     from firstwords.training.micro_batch import micro_tokens_for
     from firstwords.training.optimizers import make_optimizer
@@ -364,7 +364,10 @@ def ours(given: argparse.Namespace) -> None:
 
     turns, source = Turns(given), batches()
     size = micro_tokens_for(model, recipe, A_LONG_TRAINING, next(batches()), device, fusion=fusion)
-    gradients = Gradients(step_loss, settings, device, scaler, fusion=fusion, micro_tokens=size)
+    context = recorded_context(model, recipe, A_LONG_TRAINING, device)
+    gradients = Gradients(
+        step_loss, settings, device, scaler, fusion=fusion, micro_tokens=size, recorded_context=context
+    )
     with products_by_onednn():
         while turns.step_begins():
             batch = next(source)

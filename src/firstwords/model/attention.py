@@ -38,6 +38,19 @@ class AttentionGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class RaggedGroup:
+    """Neighbouring sequences that attend in one call as they lie, one after the other.
+
+    tokens: of the group. bounds_C: where each sequence begins, and at last the end, int32. longest: tokens of the
+    longest sequence, or more.
+    """
+
+    tokens: int
+    bounds_C: Tensor
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """How a flat batch is made of sequences; each token sees those of its own sequence up to itself.
 
@@ -47,7 +60,7 @@ class Layout:
     """
 
     positions_N: Tensor
-    groups: tuple[AttentionGroup, ...]
+    groups: tuple[AttentionGroup | RaggedGroup, ...]
     expand: Tensor | None = None
     pick: Tensor | None = None
 
@@ -58,6 +71,9 @@ class Layout:
         Attention is cheapest where neighbours have similar lengths: sort sequences before joining them.
         """
         positions_N = sent(_positions(lengths), device)
+        if flash_is_there(device):
+            bounds_C = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
+            return cls(positions_N, (RaggedGroup(sum(lengths), sent(bounds_C, device), max(lengths)),))
         if torch.device(device).type != "cpu":
             # Calls cost more than the products of a small grid, and a mask would rule out fused kernels.
             small = len(lengths) * max(lengths, default=0) <= _SMALL_GRID
@@ -73,6 +89,12 @@ class Layout:
 
 _SMALL_GRID = 2**15
 """Places, filled or not, that a GPU attends to in one call: rows of a few hundred lines."""
+
+
+def flash_is_there(device: torch.device | str) -> bool:
+    """Whether a device can attend within sequences as they lie: PyTorch's flash attention, from Ampere on."""
+    is_cuda = torch.device(device).type == "cuda" and torch.cuda.is_available()
+    return is_cuda and torch.cuda.get_device_capability()[0] >= 8
 
 
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -144,7 +166,22 @@ def attend(q_NHE: Tensor, k_NKE: Tensor, v_NKE: Tensor, layout: Layout) -> Tenso
     return out_NHE if layout.pick is None else out_NHE.index_select(0, layout.pick)
 
 
-def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: AttentionGroup) -> Tensor:
+def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: AttentionGroup | RaggedGroup) -> Tensor:
+    if isinstance(group, AttentionGroup):
+        return _attend_on_grid(q_nHE, k_nKE, v_nKE, group)
+    half = q_nHE.dtype in (torch.float16, torch.bfloat16)
+    if not half or q_nHE.shape[2] > _WIDEST_FLASH_HEAD or q_nHE.shape[2] % 8:
+        return _attend_on_grid(q_nHE, k_nKE, v_nKE, _grid_of(group))
+    # By flash attention (Dao et al. 2022). Its public function is not the same in all versions that we support.
+    attend_causally = torch.ops.aten._flash_attention_forward
+    bounds_C, longest = group.bounds_C, group.longest
+    return attend_causally(q_nHE, k_nKE, v_nKE, bounds_C, bounds_C, longest, longest, 0.0, True, False)[0]
+
+
+_WIDEST_FLASH_HEAD = 256
+
+
+def _attend_on_grid(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: AttentionGroup) -> Tensor:
     """Padding stands to the right of the tokens, so the causal mask alone keeps it out of their sight."""
     share = q_nHE.shape[1] // k_nKE.shape[1]
     if group.width == 1:  # tokens that see themselves alone
@@ -169,6 +206,15 @@ def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: Attenti
             )
     out_nHE = out_BHTE.transpose(1, 2).flatten(0, 1)
     return out_nHE if group.scatter_n is None else out_nHE.index_select(0, group.scatter_n)
+
+
+def _grid_of(group: RaggedGroup) -> AttentionGroup:
+    """Each of the sequences in a row of its own."""
+    starts_B, lengths_B = group.bounds_C[:-1].long(), group.bounds_C.diff()
+    first_place_B = torch.arange(len(starts_B), device=starts_B.device) * group.longest - starts_B
+    token_n = torch.arange(group.tokens, device=starts_B.device)
+    scatter_n = token_n + first_place_B.repeat_interleave(lengths_B, output_size=group.tokens)
+    return AttentionGroup(group.tokens, len(starts_B), group.longest, scatter_n)
 
 
 _QUERY_BLOCK = 128

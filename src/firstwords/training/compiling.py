@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from firstwords.errors import FirstwordsError
+from firstwords.model.attention import flash_is_there
 from firstwords.model.cost import training_flops_per_token
 from firstwords.model.fusion import Fusion, missing_for_fusion
 from firstwords.model.llama import Llama
@@ -28,6 +29,21 @@ _SHORT = 33
 def is_long(recipe: Recipe, vocabulary: int, tokens: int) -> bool:
     """Whether a training on so many tokens in all wins back half a minute of preparations."""
     return tokens * training_flops_per_token(recipe.model, vocabulary, 0) >= _LONG_FLOPS
+
+
+def recorded_context(
+    model: Llama, recipe: Recipe, tokens: int, device: Device, processes: Processes = ALONE
+) -> int | None:
+    """Tokens of a sequence at most in a training that is recorded as CUDA graphs, on so many tokens in all.
+
+    None where it is not: recorded is what is long and runs on one GPU alone.
+    """
+    # What is recomputed draws the same random numbers again, and asks the device for them, which cannot be recorded.
+    able = flash_is_there(device.kind) and device.precision != "fp32" and not model.gradient_checkpointing
+    if not able or recipe.training.compile is False or processes.size > 1:
+        return None
+    worth = recipe.training.compile is True or is_long(recipe, model.vocabulary, tokens)
+    return recipe.tokens.context if worth else None
 
 
 def compiled_for(

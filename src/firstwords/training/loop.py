@@ -23,7 +23,7 @@ from firstwords.tokens.batches import Batches, BatchesAhead, StepBatch
 from firstwords.tokens.encoding import TokenFile
 from firstwords.training.averaging import WeightAverage
 from firstwords.training.checkpoints import Progress, saved_states
-from firstwords.training.compiling import compiled_for
+from firstwords.training.compiling import compiled_for, recorded_context
 from firstwords.training.dev_loss import dev_losses
 from firstwords.training.devices import Device, choose_device, prepare_training, reproducible
 from firstwords.training.keeper import Keeper
@@ -112,6 +112,7 @@ def _train(
         fusion=fusion,
         micro_tokens=resumed_micro_tokens(progress.micro_tokens, settings)
         or micro_tokens_for(model, recipe, batches.tokens_in_all, largest, device, processes, fusion, reporter.say),
+        recorded_context=recorded_context(model, recipe, batches.tokens_in_all, device, processes),
     )
     log = MetricsLog(folder / "metrics.jsonl", progress.step) if processes.leads else NoLog()
 

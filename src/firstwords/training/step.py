@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -15,9 +15,10 @@ from firstwords.model.fusion import Fusion
 from firstwords.model.llama import Llama
 from firstwords.model.loss import summed_cross_entropy
 from firstwords.settings import TrainingSettings
-from firstwords.tokens.batches import FlatBatch, StepBatch, flat, micro_batches
+from firstwords.tokens.batches import FlatBatch, StepBatch, TokenSequence, flat, micro_batches
 from firstwords.training.devices import Device
 from firstwords.training.processes import ALONE, Processes, gradients_kept_back, whole
+from firstwords.training.recording import Recorder
 
 
 class StepLoss(nn.Module):
@@ -48,16 +49,21 @@ class Gradients:
         *,
         fusion: Fusion | None = None,
         micro_tokens: int | None = None,
+        recorded_context: int | None = None,
     ) -> None:
         """step_loss: a StepLoss, or what `processes.share` made of it. say: told where memory ran out.
 
-        fusion: entered for forward and backward. micro_tokens: the device's where not given.
+        fusion: entered for forward and backward. micro_tokens: the device's where not given. recorded_context: given
+        where micro-batches are recorded as CUDA graphs; tokens of a sequence at most.
         """
         self.micro_tokens = micro_tokens or device.micro_tokens
         """Inputs of the largest micro-batch. Results depend on it by the rounding of sums."""
         self._step_loss, self._settings, self._device = step_loss, settings, device
         self._scaler, self._processes, self._say = scaler, processes, say
         self._compiled = fusion.entered if fusion is not None else nullcontext
+        self._recorder = (
+            None if recorded_context is None else Recorder(step_loss, self._add_flat, recorded_context, say)
+        )
 
     def add(self, batch: StepBatch, seed: int) -> Tensor:
         """Add the gradient of a step's mean loss; returns this process's part of that loss, a scalar on the device.
@@ -82,19 +88,26 @@ class Gradients:
         parts = micro_batches(batch, self.micro_tokens, self._processes.rank, self._processes.size)
         losses = []
         for number, part in enumerate(parts, start=1):
-            with gradients_kept_back(self._step_loss, until_next=number < len(parts)), self._compiled():
-                losses.append(
-                    add_gradient(
-                        self._step_loss,
-                        flat(part, self._device.kind),
-                        divisor,
-                        self._device,
-                        self._scaler,
-                        z_loss=self._settings.z_loss,
-                        processes=self._processes,
-                    )
-                )
+            with gradients_kept_back(self._step_loss, until_next=number < len(parts)):
+                losses.append(self._add_part(part, divisor))
         return torch.stack(losses).sum() if losses else torch.zeros(())
+
+    def _add_part(self, part: Sequence[TokenSequence], divisor: int) -> Tensor:
+        if self._recorder is not None:
+            return self._recorder.add(part, divisor)
+        return self._add_flat(flat(part, self._device.kind), divisor)
+
+    def _add_flat(self, batch: FlatBatch, divisor: int | Tensor) -> Tensor:
+        with self._compiled():
+            return add_gradient(
+                self._step_loss,
+                batch,
+                divisor,
+                self._device,
+                self._scaler,
+                z_loss=self._settings.z_loss,
+                processes=self._processes,
+            )
 
     def _make_smaller(self, longest: int) -> None:
         """Halve the micro-batches; the longest sequence stands alone at the least."""
@@ -102,6 +115,8 @@ class Gradients:
         if self._processes.size > 1 or self.micro_tokens <= longest:
             # The other processes are in the middle of the step and wait.
             raise _no_memory(f"micro-batches of {self.micro_tokens:,} tokens")
+        if self._recorder is not None:
+            self._recorder.forget()
         self._device.give_memory_back()
         before, self.micro_tokens = self.micro_tokens, max(longest, self.micro_tokens // 2)
         self._say(
@@ -132,7 +147,7 @@ def _no_memory(where: str) -> FirstwordsError:
 def add_gradient(
     step_loss: nn.Module,
     batch: FlatBatch,
-    divisor: int,
+    divisor: int | Tensor,
     device: Device,
     scaler: torch.amp.GradScaler,
     *,

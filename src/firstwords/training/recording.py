@@ -1,0 +1,169 @@
+"""Forward and backward of a micro-batch as CUDA graphs: recorded once for its sizes, then played again.
+
+A small model's step is a thousand kernels of some microseconds each, and a CPU needs about as long to launch one. A
+graph launches them all at once.
+
+Shape letters: N tokens of a micro-batch, C bounds of its sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from firstwords.model.attention import Layout, RaggedGroup
+from firstwords.model.loss import IGNORE
+from firstwords.tokens.batches import FlatBatch, TokenSequence
+
+AddGradient = Callable[[FlatBatch, Tensor], Tensor]
+"""Adds the gradient of a batch's summed loss over a divisor, a scalar; returns that loss."""
+
+_LEAST_TOKENS = 512
+_SIZES_AN_OCTAVE = 8
+"""Sizes are rounded up to one of these between a power of two and the next: filler is a sixteenth, on the average."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """One recording: it reads `numbers` and `divisor`, adds to the weights' gradients and writes `loss`."""
+
+    graph: torch.cuda.CUDAGraph
+    numbers: Tensor
+    divisor: Tensor
+    loss: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a graph is recorded for. longest: tokens of a sequence at most."""
+
+    tokens: int
+    bounds: int
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], context: int) -> Sizes:
+        """The next that are recorded: few, so that most steps find theirs."""
+        longest, count = max([context, *lengths]), sum(lengths)
+        tokens = rounded_up(count)
+        rows = len(lengths) + -(-(tokens - count) // longest)
+        return cls(tokens, 1 + (1 << (rows - 1).bit_length()), longest)
+
+    @property
+    def numbers(self) -> int:
+        """Inputs, targets and positions of all tokens, and bounds."""
+        return 3 * self.tokens + self.bounds
+
+
+def rounded_up(tokens: int) -> int:
+    """The next of eight sizes an octave, from 512 on."""
+    if tokens <= _LEAST_TOKENS:
+        return _LEAST_TOKENS
+    step = (1 << (tokens - 1).bit_length() - 1) // _SIZES_AN_OCTAVE
+    return -(-tokens // step) * step
+
+
+def as_numbers(part: Sequence[TokenSequence], sizes: Sizes) -> np.ndarray:
+    """A micro-batch, filled up to `sizes`: N inputs, N targets (IGNORE where filled up), N positions, C bounds."""
+    lengths = [len(sequence.ids) - 1 for sequence in part]
+    filler = sizes.tokens - sum(lengths)
+    whole, rest = divmod(filler, sizes.longest)
+    lengths += [sizes.longest] * whole + ([rest] if rest else [])
+    numbers = np.zeros(sizes.numbers, dtype=np.int64)
+    inputs_N, targets_N, positions_N = numbers[: 3 * sizes.tokens].reshape(3, -1)
+    bounds_C = numbers[3 * sizes.tokens :]
+    real = sizes.tokens - filler
+    if part:
+        np.concatenate([sequence.ids[:-1] for sequence in part], out=inputs_N[:real], casting="same_kind")
+        np.concatenate([sequence.ids[1:] for sequence in part], out=targets_N[:real], casting="same_kind")
+    targets_N[real:] = IGNORE
+    # Sequences that are too few are empty ones at the end.
+    bounds_C[1 : 1 + len(lengths)] = np.cumsum(lengths)
+    bounds_C[1 + len(lengths) :] = sizes.tokens
+    positions_N[:] = np.arange(sizes.tokens) - np.repeat(bounds_C[:-1], np.diff(bounds_C))
+    return numbers
+
+
+def from_numbers(numbers: Tensor, sizes: Sizes) -> FlatBatch:
+    """The batch that stands in such numbers."""
+    ids_N, targets_N, positions_N = numbers[: 3 * sizes.tokens].view(3, -1)
+    bounds_C = numbers[3 * sizes.tokens :].int()
+    return FlatBatch(ids_N, targets_N, Layout(positions_N, (RaggedGroup(sizes.tokens, bounds_C, sizes.longest),)))
+
+
+class Recorder:
+    """Adds gradients of micro-batches by graphs, which it records when it meets new sizes."""
+
+    def __init__(
+        self, module: nn.Module, add_gradient: AddGradient, context: int, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """add_gradient: of the weights of `module`; it is recorded. context: tokens of a sequence at most."""
+        self._weights = [weight for weight in module.parameters() if weight.requires_grad]
+        self._add_gradient, self._context, self._say = add_gradient, context, say
+        self._gradients: list[Tensor] = []
+        self._graphs: dict[Sizes, _Graph] = {}
+        self._pool: Any = None  # a handle of PyTorch's
+        self._fails = False
+
+    def add(self, part: Sequence[TokenSequence], divisor: int) -> Tensor:
+        """Add the gradient of a micro-batch to that of the weights; returns its part of the loss, a scalar."""
+        sizes = Sizes.of([len(sequence.ids) - 1 for sequence in part], self._context)
+        numbers = torch.from_numpy(as_numbers(part, sizes))
+        self._lend_gradients()
+        if sizes not in self._graphs and not self._fails:
+            self._try_to_record(sizes, numbers)
+        graph = self._graphs.get(sizes)
+        if graph is None:
+            device = self._weights[0].device
+            return self._add_gradient(from_numbers(numbers.to(device), sizes), torch.full((), divisor, device=device))
+        graph.numbers.copy_(numbers.pin_memory(), non_blocking=True)
+        graph.divisor.fill_(divisor)
+        graph.graph.replay()
+        # Graphs share their memory: the next writes over it.
+        return graph.loss.clone()
+
+    def forget(self) -> None:
+        """Give up all graphs and their memory."""
+        self._graphs.clear()
+        self._gradients.clear()
+        self._pool = None
+
+    def _lend_gradients(self) -> None:
+        """Graphs add to gradients at the places where these stood when they were recorded."""
+        if not self._gradients:
+            self._gradients = [torch.zeros_like(weight) for weight in self._weights]
+        if self._weights[0].grad is None:
+            torch._foreach_zero_(self._gradients)
+            for weight, gradient in zip(self._weights, self._gradients, strict=True):
+                weight.grad = gradient
+
+    def _try_to_record(self, sizes: Sizes, numbers: Tensor) -> None:
+        """Record, or do without from now on."""
+        # Kernels and workspaces are made in a first run, on targets that give no gradient.
+        given = numbers.to(self._weights[0].device)
+        given[sizes.tokens : 2 * sizes.tokens] = IGNORE
+        divisor = torch.ones((), device=given.device)
+        stream, random = torch.cuda.Stream(), torch.cuda.get_rng_state()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._add_gradient(from_numbers(given, sizes), divisor)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other threads gather batches and write states meanwhile.
+            with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+                loss = self._add_gradient(from_numbers(given, sizes), divisor)
+        except Exception as error:
+            self._fails = True
+            told = str(error).strip().splitlines() or [type(error).__name__]
+            self._say(f"recording a step failed ({told[0]}); training goes on without, more slowly")
+            return
+        finally:
+            torch.cuda.set_rng_state(random)
+        self._pool = self._pool or graph.pool()
+        self._graphs[sizes] = _Graph(graph, given, divisor, loss)
