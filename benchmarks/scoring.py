@@ -99,6 +99,8 @@ Run = Callable[[int | None], None]
 
 def firstwords_job(job: Job, check: bool) -> Run:
     """Ours. check: score under the protocols of the others too, for comparison (not for times)."""
+    import scipy.special  # imported with the others: statistics would where they first need it  # noqa: F401
+
     from firstwords.evaluation.judging import evaluate_suite
     from firstwords.evaluation.pairs import own_suite
     from firstwords.models import open_subject

@@ -10,7 +10,8 @@ that a slow spell of the machine meets all of them:
 
 Rows are packed (512 tokens, random ids, 16 a batch) or the cards' own lines (Model A's text in DIR/cards; padded to the
 context for all but firstwords). The learning rate is the recipe's peak from the first step on, for all of them, so that
-losses can be compared. Medians over the rounds; JSON on stdout. --preload LIBRARY is given to all of them by
+losses can be compared. Told are medians over the rounds, and of packed rows the share that a step reaches of the device's
+own rate of products, in the type of those at their best. JSON on stdout. --preload LIBRARY is given to all of them by
 LD_PRELOAD, as for tcmalloc. --set changes a setting of the recipe for all of them. --device cuda measures on a GPU.
 """
 
@@ -63,7 +64,8 @@ def main() -> None:
         "steps_a_turn": given.steps,
         "threads": os.cpu_count(),
     }
-    print(json.dumps(found | measure(sys.argv[1:], given), indent=1))
+    found |= measure(sys.argv[1:], given)
+    print(json.dumps(found | (utilization(given, found) if given.rows == "packed" else {}), indent=1))
 
 
 def measure(words: list[str], given: argparse.Namespace) -> dict[str, Any]:
@@ -101,6 +103,20 @@ def summary(seconds: dict[str, list[float]], tokens: dict[str, int], peaks: dict
                     "spread": [round(min(ratios), 2), round(max(ratios), 2)],
                 }
     return found
+
+
+def utilization(given: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any]:
+    """Floating-point operations a second that every way makes use of, beside those of products of large matrices."""
+    import torch
+
+    from firstwords.launch.doctor import product_rate
+    from firstwords.model.cost import training_flops_per_token
+
+    recipe = recipe_of(given)
+    rate = product_rate(given.device, torch.bfloat16 if in_bf16(recipe) else torch.float32)
+    of_a_token = training_flops_per_token(recipe.model, recipe.tokenizer.vocabulary + 2, recipe.tokens.context)
+    flops = {peer: of_a_token * found[peer]["tokens_a_second"] for peer in given.peers}
+    return {"product_rate": rate, "utilization": {peer: round(one / rate, 3) for peer, one in flops.items()}}
 
 
 class Worker:

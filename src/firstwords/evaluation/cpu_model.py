@@ -41,21 +41,39 @@ class CpuModel:
     def __init__(self, model: Llama, loops: NativeLoops, tile: int) -> None:
         """tile: how much of the vocabulary passes the head at once."""
         self.model, self._loops = model, loops
-        self._blocks = [(block, _Products.of(block)) for block in model.blocks]
+        self._products = [_Products.of(block) for block in model.blocks]
         self._head = [product_with(tile_vD) for tile_vD in model.unembedding.weight.split(tile)]
 
     def hidden(self, batch: PrefixBatch) -> Tensor:
         """Normed states after the last block, (N, D). Nodes attend along the tree, no sequence is laid out."""
-        heads, positions_N = self.model.shape.heads, batch.layout.positions_N
-        rotation = self.model.rotation(positions_N)
-        x_ND = self.model.embedding(batch.ids_N)
-        for block, products in self._blocks:
-            qkv_NX = products.qkv(block.attention_norm(x_ND))
-            x_ND += products.out(self._loops.attend_along_tree(qkv_NX, rotation, positions_N, heads))
-            gate_up_NX = products.gate_up(block.feed_forward_norm(x_ND))
-            x_ND += products.down(self._loops.swiglu(gate_up_NX))
-        return self.model.norm(x_ND)
+        # What is filled up stands at the end, and is the beginning of a text that nothing follows.
+        ids_N, positions_N = (_filled_up(of_N) for of_N in (batch.ids_N, batch.layout.positions_N))
+        model, loops, heads = self.model, self._loops, self.model.shape.heads
+        rotation = model.rotation(positions_N)
+        x_ND = model.embedding(ids_N)
+        normed_ND = model.blocks[0].attention_norm(x_ND)
+        # The sum that a block ends with and the norm that the next begins with are one pass.
+        next_norms = [*(block.attention_norm for block in model.blocks[1:]), model.norm]
+        for block, products, next_norm in zip(model.blocks, self._products, next_norms, strict=True):
+            attended_ND = loops.attend_along_tree(products.qkv(normed_ND), rotation, positions_N, heads)
+            normed_ND = loops.add_and_norm(x_ND, products.out(attended_ND), block.feed_forward_norm)
+            fed_NF = loops.swiglu(products.gate_up(normed_ND))
+            normed_ND = loops.add_and_norm(x_ND, products.down(fed_NF), next_norm)
+        return normed_ND[: len(batch.ids_N)]
 
     def log_normalizers(self, hidden_nD: Tensor) -> Tensor:
         """log of the sum of a row's exponentiated logits, (n,)."""
-        return torch.stack([self._loops.log_sums_(tile(hidden_nD)) for tile in self._head]).logsumexp(dim=0)
+        filled_nD = _filled_up(hidden_nD)
+        sums_n = torch.stack([self._loops.log_sums_(tile(filled_nD)) for tile in self._head]).logsumexp(dim=0)
+        return sums_n[: len(hidden_nD)]
+
+
+_ROWS = 8
+"""Rows are filled up to a multiple of this, so that batches are of few sizes: for each, the products make kernels anew,
+and that takes a hundredth of the time of scoring."""
+
+
+def _filled_up(rows: Tensor) -> Tensor:
+    """With zeros at the end, up to a multiple of some rows."""
+    missing = -len(rows) % _ROWS
+    return torch.cat((rows, rows.new_zeros(missing, *rows.shape[1:]))) if missing else rows

@@ -83,7 +83,8 @@ struct Tree {
   int64_t nodes, heads, kv_heads, size, depth, width;
 };
 
-// The keys and values of one head along the way from the root to a node.
+// The keys and values of one head along the way from the root to a node. W: as of `attend`.
+template <int64_t W>
 struct Way {
   std::vector<Vector> keys, values;
   const Tree& tree;
@@ -93,11 +94,10 @@ struct Way {
       : keys(tree.depth * vectors), values(tree.depth * vectors), tree(tree), key(0), vectors(vectors) {}
 
   void enter(int64_t node) {
+    const int64_t size = W ? W * kLanes : tree.size, at = tree.positions[node] * vectors;
     const float* from = tree.qkv + node * tree.width + key;
-    const int64_t at = tree.positions[node] * vectors;
-    rotate(from, tree.cosines + node * tree.size, tree.sines + node * tree.size, tree.size,
-           reinterpret_cast<float*>(&keys[at]));
-    std::memcpy(&values[at], from + tree.kv_heads * tree.size, tree.size * sizeof(float));
+    rotate(from, tree.cosines + node * size, tree.sines + node * size, size, reinterpret_cast<float*>(&keys[at]));
+    std::memcpy(&values[at], from + tree.kv_heads * size, size * sizeof(float));
   }
 
   // The ways to `node`, which is not entered itself: the last node before it at each lower place.
@@ -111,10 +111,11 @@ struct Way {
 // One key/value head and its queries, for some nodes. W: vectors that hold a head, where the compiler is to know it.
 template <int64_t W>
 void attend(const Tree& tree, int64_t kv_head, int64_t first, int64_t last) {
-  const int64_t vectors = W ? W : (tree.size + kLanes - 1) / kLanes, share = tree.heads / tree.kv_heads;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(tree.size));
-  Way way(tree, vectors);
-  way.key = (tree.heads + kv_head) * tree.size;
+  const int64_t size = W ? W * kLanes : tree.size;
+  const int64_t vectors = (size + kLanes - 1) / kLanes, share = tree.heads / tree.kv_heads;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+  Way<W> way(tree, vectors);
+  way.key = (tree.heads + kv_head) * size;
   way.lead_to(first);
   // What stands behind a head's width stays 0; weights of keys behind a node's place become 0.
   std::vector<Vector> query(vectors), sum(vectors), weights((tree.depth + kLanes - 1) / kLanes);
@@ -123,8 +124,8 @@ void attend(const Tree& tree, int64_t kv_head, int64_t first, int64_t last) {
     way.enter(node);
     const int64_t count = tree.positions[node] + 1, filled = (count + kLanes - 1) / kLanes * kLanes;
     for (int64_t head = kv_head * share; head < (kv_head + 1) * share; ++head) {
-      rotate(tree.qkv + node * tree.width + head * tree.size, tree.cosines + node * tree.size,
-             tree.sines + node * tree.size, tree.size, reinterpret_cast<float*>(query.data()));
+      rotate(tree.qkv + node * tree.width + head * size, tree.cosines + node * size, tree.sines + node * size, size,
+             reinterpret_cast<float*>(query.data()));
       for (int64_t i = 0; i < count; ++i) {
         const Vector* key = &way.keys[i * vectors];
         Vector products = query[0] * key[0];
@@ -138,7 +139,7 @@ void attend(const Tree& tree, int64_t kv_head, int64_t first, int64_t last) {
         for (int64_t i = 1; i < count; ++i) mixed += weight[i] * way.values[i * vectors + v];
         sum[v] = mixed * scaled;
       }
-      std::memcpy(tree.out + (node * tree.heads + head) * tree.size, sum.data(), tree.size * sizeof(float));
+      std::memcpy(tree.out + (node * tree.heads + head) * size, sum.data(), size * sizeof(float));
     }
   }
 }
@@ -161,6 +162,25 @@ void attend_along_tree(const float* qkv, const float* cosines, const float* sine
   for (int64_t part = 0; part < parts; ++part) {
     const int64_t first = part * kNodesAtOnce, last = first + kNodesAtOnce < nodes ? first + kNodesAtOnce : nodes;
     for (int64_t head = 0; head < kv_heads; ++head) attend_of(tree, head, first, last);
+  }
+}
+
+// x += added, and then x / rms(x) * weight into out. x, added, out: (N, D); weight: (D,).
+void add_and_norm(float* x, const float* added, const float* weight, float* out, int64_t nodes, int64_t width, float eps,
+                  int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t node = 0; node < nodes; ++node) {
+    float *own = x + node * width, *to = out + node * width;
+    const float* more = added + node * width;
+    float squares = 0;
+#pragma omp simd reduction(+ : squares)
+    for (int64_t i = 0; i < width; ++i) {
+      own[i] += more[i];
+      squares += own[i] * own[i];
+    }
+    const float scale = 1.0f / std::sqrt(squares / width + eps);
+#pragma omp simd
+    for (int64_t i = 0; i < width; ++i) to[i] = own[i] * scale * weight[i];
   }
 }
 

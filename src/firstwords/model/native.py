@@ -24,6 +24,7 @@ from torch import Tensor
 
 from firstwords.data.download import cache_folder
 from firstwords.model.fusion import compilers
+from firstwords.model.llama import RMSNorm
 
 _SOURCE = Path(__file__).with_name("native.cpp")
 _COMPILE = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-c")
@@ -53,6 +54,12 @@ class NativeLoops:
         self._call("attend_along_tree", qkv_NX, cosines_N1E, sines_N1E, positions_N, out_NX, *sizes)
         return out_NX
 
+    def add_and_norm(self, x_ND: Tensor, added_ND: Tensor, norm: RMSNorm) -> Tensor:
+        """x += added, in place; returns norm(x), (N, D)."""
+        out_ND = torch.empty_like(x_ND)
+        self._call("add_and_norm", x_ND, added_ND, norm.weight, out_ND, *x_ND.shape, norm.eps)
+        return out_ND
+
     def swiglu(self, gate_up_NX: Tensor) -> Tensor:
         """silu(gate) * up, (N, F); X = 2F, the gates first."""
         width = gate_up_NX.shape[1] // 2
@@ -66,17 +73,16 @@ class NativeLoops:
         self._call("log_sums", logits_rv, out_r, *logits_rv.shape)
         return out_r
 
-    def _call(self, name: str, *given: Tensor | int) -> None:
-        for tensor in given:
-            # The loops read memory as it lies.
-            assert isinstance(tensor, int) or (tensor.is_contiguous() and tensor.device.type == "cpu")
-        arguments = (ctypes.c_int64(one) if isinstance(one, int) else _address(one) for one in given)
-        getattr(self._library, name)(*arguments, ctypes.c_int(torch.get_num_threads()))
+    def _call(self, name: str, *given: Tensor | int | float) -> None:
+        getattr(self._library, name)(*map(_argument, given), ctypes.c_int(torch.get_num_threads()))
 
 
-def _address(tensor: Tensor) -> ctypes.c_void_p:
-    assert tensor.dtype in (torch.float32, torch.int64)
-    return ctypes.c_void_p(tensor.data_ptr())
+def _argument(given: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float:
+    if isinstance(given, Tensor):
+        # The loops read memory as it lies.
+        assert given.is_contiguous() and given.device.type == "cpu" and given.dtype in (torch.float32, torch.int64)
+        return ctypes.c_void_p(given.data_ptr())
+    return ctypes.c_int64(given) if isinstance(given, int) else ctypes.c_float(given)
 
 
 @cache

@@ -1,0 +1,162 @@
+"""Where an optimizer step of a GPU goes: `python benchmarks/gpu_step.py [--model model-b] [--rows packed|lines]`.
+
+The same steps in four ways: kernels launched one by one or recorded as CUDA graphs, loops as they are written or
+compiled. Of each: seconds of a step (median and spread), tokens and floating-point operations a second, the share of
+what products of large matrices reach on the device, peak memory, and with `--kernels N` the N kernels that take
+longest. Lines have lengths like those of the cards' text: lognormal, 18 tokens in the middle. Token ids are random.
+Prints JSON. `--device cpu` tries the script on small shapes (`--set model.layers=2`): nothing is recorded there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from firstwords.launch.doctor import product_rate
+from firstwords.model.cost import training_flops_per_token
+from firstwords.model.llama import Llama
+from firstwords.recipe import Recipe
+from firstwords.tokens.batches import StepBatch, TokenSequence
+from firstwords.training.compiling import compiled_for, recorded_context
+from firstwords.training.devices import Device, choose_device, prepare_training
+from firstwords.training.optimizers import make_optimizer
+from firstwords.training.step import Gradients, StepLoss, update
+
+A_LONG_TRAINING = 10**12
+"""Tokens; preparations are those of one."""
+BATCHES = 8
+"""Different batches that steps go through."""
+
+
+def main() -> None:
+    """Measure the ways, print what they took."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="model-b")
+    parser.add_argument("--rows", choices=("packed", "lines"), default="packed")
+    parser.add_argument("--batch", type=int, default=64, help="packed rows of 512 a step")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--kernels", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    given = parser.parse_args()
+    recipe = recipe_of(given)
+    device = choose_device(recipe.training)
+    rate = product_rate(device.kind, torch.bfloat16 if device.precision == "bf16" else torch.float32)
+    ways = [(compiles, records) for compiles in (True, False) for records in (True, False)]
+    found: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if device.kind == "cuda" else "cpu",
+        "precision": device.precision,
+        "product_rate": rate,
+        "ways": [],
+    }
+    for way in ways:
+        if device.kind == "cuda" or not way[1]:
+            found["ways"].append(measure(given, recipe, device, rate, *way))
+            gc.collect()
+            device.give_memory_back()
+    print(json.dumps(found, indent=1))
+
+
+def recipe_of(given: argparse.Namespace) -> Recipe:
+    """The recipe whose shape is trained."""
+    changes = {"training.device": given.device}
+    if given.rows == "packed":
+        changes |= {
+            "tokens.examples": "packed",
+            "tokens.context": "512",
+            "tokens.cross-documents": "true",
+            "training.batch-size": str(given.batch),
+            "training.accumulation": "1",
+            "training.precision": "auto",
+        }
+    return Recipe.load(given.model).override(changes | dict(change.split("=", 1) for change in given.set))
+
+
+def batches_of(recipe: Recipe) -> list[StepBatch]:
+    """Some steps of random ids."""
+    rng = np.random.default_rng(0)
+    rows, context = recipe.training.batch_size * recipe.training.accumulation, recipe.tokens.context
+    found = []
+    for _ in range(BATCHES):
+        lengths = [context + 1] * rows
+        if recipe.tokens.examples == "lines":
+            lengths = sorted(rng.lognormal(np.log(18), 0.6, rows).clip(2, context).astype(int).tolist(), reverse=True)
+        ids = [rng.integers(0, recipe.tokenizer.vocabulary, length) for length in lengths]
+        sequences = tuple(TokenSequence(row, number) for number, row in enumerate(ids))
+        found.append(StepBatch(sequences, sum(lengths), sum(lengths) - rows))
+    return found
+
+
+def measure(
+    given: argparse.Namespace, recipe: Recipe, device: Device, rate: float, compiles: bool, records: bool
+) -> dict[str, Any]:
+    """One way to make the steps."""
+    vocabulary = recipe.tokenizer.vocabulary + 2
+    prepare_training(recipe, vocabulary)
+    batches = batches_of(recipe)
+    model = Llama(recipe.model, vocabulary, seed=1).to(device.kind)
+    started = time.perf_counter()
+    fusion = compiled_for(model, recipe, A_LONG_TRAINING, device) if compiles else None
+    compiling = time.perf_counter() - started
+    step_loss, optimizer = StepLoss(model), make_optimizer(model, recipe.training)
+    scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
+    context = recorded_context(model, recipe, A_LONG_TRAINING, device) if records else None
+    gradients = Gradients(
+        step_loss, recipe.training, device, scaler, fusion=fusion, micro_tokens=2**16, recorded_context=context
+    )
+    if device.kind == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    losses: list[float] = []
+
+    def step(number: int) -> float:
+        started = time.perf_counter()
+        loss = gradients.add(batches[number % len(batches)], seed=number)
+        float(update(step_loss, optimizer, scaler, recipe.training.clip_norm))
+        losses.append(float(loss))
+        return time.perf_counter() - started
+
+    first = sum(step(number) for number in range(len(batches)))  # kernels and graphs are made
+    taken = [step(number) for number in range(given.steps)]
+    second = statistics.median(taken)
+    targets = statistics.fmean(batch.targets for batch in batches)
+    mean_length = targets / len(batches[0].sequences)
+    flops = training_flops_per_token(recipe.model, vocabulary, mean_length) * targets / second
+    found = {
+        "compiled": compiles,
+        "recorded": records,
+        "compile_seconds": round(compiling, 1),
+        "first_steps_seconds": round(first, 1),
+        "seconds_a_step": second,
+        "spread": [min(taken), max(taken)],
+        "tokens_a_second": round(targets / second),
+        "flops_a_second": flops,
+        "of_the_product_rate": round(flops / rate, 3),
+        "peak_memory_mib": device.peak_memory_bytes() // 2**20,
+        "losses": [losses[0], losses[-1]],
+        "kernels": kernels(step, given.kernels) if given.kernels and device.kind == "cuda" else [],
+    }
+    return found
+
+
+def kernels(step: Any, most: int) -> list[dict[str, Any]]:
+    """What the device does in two steps, longest first: microseconds and calls a step."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for number in range(2):
+            step(number)
+        torch.cuda.synchronize()
+    longest = sorted(profile.key_averages(), key=lambda one: -one.self_device_time_total)
+    return [
+        {"microseconds": one.self_device_time_total / 2, "calls": one.count / 2, "kernel": one.key[:160]}
+        for one in longest[:most]
+    ]
+
+
+if __name__ == "__main__":
+    main()
