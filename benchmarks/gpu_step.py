@@ -128,7 +128,7 @@ def measure(
     targets = statistics.fmean(batch.targets for batch in batches)
     mean_length = targets / len(batches[0].sequences)
     flops = training_flops_per_token(recipe.model, vocabulary, mean_length) * targets / second
-    found = {
+    return {
         "compiled": compiles,
         "recorded": records,
         "compile_seconds": round(compiling, 1),
@@ -142,7 +142,6 @@ def measure(
         "losses": [losses[0], losses[-1]],
         "kernels": kernels(step, given.kernels) if given.kernels and device.kind == "cuda" else [],
     }
-    return found
 
 
 def kernels(step: Any, most: int) -> list[dict[str, Any]]:

@@ -10,9 +10,10 @@ that a slow spell of the machine meets all of them:
 
 Rows are packed (512 tokens, random ids, 16 a batch) or the cards' own lines (Model A's text in DIR/cards; padded to the
 context for all but firstwords). The learning rate is the recipe's peak from the first step on, for all of them, so that
-losses can be compared. Told are medians over the rounds, and of packed rows the share that a step reaches of the device's
-own rate of products, in the type of those at their best. JSON on stdout. --preload LIBRARY is given to all of them by
-LD_PRELOAD, as for tcmalloc. --set changes a setting of the recipe for all of them. --device cuda measures on a GPU.
+losses can be compared. Told are medians over the rounds, and of packed rows the share that a step reaches of what the
+device's products reach by themselves, in the type of those at their best. JSON on stdout. --preload LIBRARY is given to
+all of them by LD_PRELOAD, as for tcmalloc. --set changes a setting of the recipe for all of them. --device cuda
+measures on a GPU.
 """
 
 from __future__ import annotations

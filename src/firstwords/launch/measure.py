@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,12 +12,12 @@ import torch
 
 from firstwords.model.llama import Llama
 from firstwords.model.products import products_by_onednn
-from firstwords.tokens.batches import Batches, flat_batches
-from firstwords.training.compiling import compiled_for
+from firstwords.tokens.batches import Batches, micro_batches
+from firstwords.training.compiling import compiled_for, recorded_context
 from firstwords.training.devices import Device, choose_device, prepare_training
 from firstwords.training.micro_batch import micro_tokens_for
 from firstwords.training.optimizers import make_optimizer
-from firstwords.training.step import StepLoss, add_gradient, update
+from firstwords.training.step import Gradients, StepLoss, update
 
 if TYPE_CHECKING:
     from firstwords.evaluation.pairs import Suite
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 _WARM_UP = 2
 """Micro-batches that are not counted: kernels are made and memory is fetched in the first."""
 _SAMPLE_PAIRS = 400
+_STEPS_RECORDED = 25
+"""Steps before those that count, where steps are recorded: most sizes are met in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +59,29 @@ def measure_training(
     step_loss = StepLoss(model).train()
     optimizer = make_optimizer(model, recipe.training)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
+    context = recorded_context(model, recipe, batches.tokens_in_all, device)
+    gradients = Gradients(
+        *(step_loss, recipe.training, device, scaler),
+        fusion=fusion,
+        micro_tokens=micro_tokens,
+        recorded_context=context,
+    )
+    for step in range(min(_STEPS_RECORDED, batches.steps) if context else 0):
+        gradients.add(batches.step(step), seed=step)
+    model.zero_grad()
     end = time.monotonic() + seconds
     passes: list[tuple[float, int]] = []
     updates: list[float] = []
     step = 0
     while not updates or time.monotonic() < end:
         started = time.perf_counter()
-        sequences = batches.step(step % batches.steps).sequences
+        batch = batches.step(step % batches.steps)
         gathering = time.perf_counter() - started
-        for flat in flat_batches(sequences, micro_tokens, device.kind):
+        for part in micro_batches(batch, micro_tokens):
+            targets = sum(len(sequence.ids) - 1 for sequence in part)
             started = time.perf_counter()
-            with fusion.entered() if fusion else nullcontext():
-                float(add_gradient(step_loss, flat, len(flat.ids_N), device, scaler))  # waits for the device
-            passes.append((time.perf_counter() - started, int((flat.targets_N >= 0).sum())))
+            float(gradients.add_part(part, targets))  # waits for the device
+            passes.append((time.perf_counter() - started, targets))
             if len(passes) > _WARM_UP and time.monotonic() > end:
                 break
         started = time.perf_counter()

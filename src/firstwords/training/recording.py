@@ -145,7 +145,7 @@ class Recorder:
     def _try_to_record(self, sizes: Sizes, numbers: Tensor) -> None:
         """Record, or do without from now on."""
         # Kernels and workspaces are made in a first run, on targets that give no gradient.
-        given = numbers.to(self._weights[0].device)
+        given = numbers.to(self._weights[0].device, copy=True)
         given[sizes.tokens : 2 * sizes.tokens] = IGNORE
         divisor = torch.ones((), device=given.device)
         stream, random = torch.cuda.Stream(), torch.cuda.get_rng_state()

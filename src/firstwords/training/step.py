@@ -89,10 +89,11 @@ class Gradients:
         losses = []
         for number, part in enumerate(parts, start=1):
             with gradients_kept_back(self._step_loss, until_next=number < len(parts)):
-                losses.append(self._add_part(part, divisor))
+                losses.append(self.add_part(part, divisor))
         return torch.stack(losses).sum() if losses else torch.zeros(())
 
-    def _add_part(self, part: Sequence[TokenSequence], divisor: int) -> Tensor:
+    def add_part(self, part: Sequence[TokenSequence], divisor: int) -> Tensor:
+        """Add the gradient of one micro-batch; returns its summed loss over `divisor`, a scalar on the device."""
         if self._recorder is not None:
             return self._recorder.add(part, divisor)
         return self._add_flat(flat(part, self._device.kind), divisor)
