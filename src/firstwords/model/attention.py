@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -93,8 +94,22 @@ _SMALL_GRID = 2**15
 
 def flash_is_there(device: torch.device | str) -> bool:
     """Whether a device can attend within sequences as they lie: PyTorch's flash attention, from Ampere on."""
-    is_cuda = torch.device(device).type == "cuda" and torch.cuda.is_available()
-    return is_cuda and torch.cuda.get_device_capability()[0] >= 8
+    return torch.device(device).type == "cuda" and torch.cuda.is_available() and _flash_works()
+
+
+@cache
+def _flash_works() -> bool:
+    """Tried once: the function is not public, and other versions of PyTorch need not have it as it is."""
+    if torch.cuda.get_device_capability()[0] < 8:
+        return False
+    try:
+        with torch.enable_grad():
+            x_NHE = torch.ones(3, 1, 64, dtype=torch.bfloat16, device="cuda", requires_grad=True)
+            bounds_C = torch.tensor([0, 2, 3], dtype=torch.int32, device="cuda")
+            _flash(x_NHE, x_NHE, x_NHE, RaggedGroup(3, bounds_C, 2)).sum().backward()
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return True
 
 
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -172,13 +187,17 @@ def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: Attenti
     half = q_nHE.dtype in (torch.float16, torch.bfloat16)
     if not half or q_nHE.shape[2] > _WIDEST_FLASH_HEAD or q_nHE.shape[2] % 8:
         return _attend_on_grid(q_nHE, k_nKE, v_nKE, _grid_of(group))
-    # By flash attention (Dao et al. 2022). Its public function is not the same in all versions that we support.
-    attend_causally = torch.ops.aten._flash_attention_forward
-    bounds_C, longest = group.bounds_C, group.longest
-    return attend_causally(q_nHE, k_nKE, v_nKE, bounds_C, bounds_C, longest, longest, 0.0, True, False)[0]
+    return _flash(q_nHE, k_nKE, v_nKE, group)
 
 
 _WIDEST_FLASH_HEAD = 256
+
+
+def _flash(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: RaggedGroup) -> Tensor:
+    """Flash attention (Dao et al. 2022). Its public function is not the same in all versions that we support."""
+    attend_causally = torch.ops.aten._flash_attention_forward
+    bounds_C, longest = group.bounds_C, group.longest
+    return attend_causally(q_nHE, k_nKE, v_nKE, bounds_C, bounds_C, longest, longest, 0.0, True, False)[0]
 
 
 def _attend_on_grid(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: AttentionGroup) -> Tensor:
