@@ -28,9 +28,8 @@ from firstwords.training.compiling import compiled_for, recorded_context
 from firstwords.training.devices import Device, choose_device, prepare_training
 from firstwords.training.optimizers import make_optimizer
 from firstwords.training.step import Gradients, StepLoss, update
+from training import A_LONG_TRAINING, recipe_of
 
-A_LONG_TRAINING = 10**12
-"""Tokens; preparations are those of one."""
 BATCHES = 8
 """Different batches that steps go through."""
 
@@ -48,7 +47,7 @@ def main() -> None:
     given = parser.parse_args()
     recipe = recipe_of(given)
     device = choose_device(recipe.training)
-    rate = product_rate(device.kind, torch.bfloat16 if device.precision == "bf16" else torch.float32)
+    rate = product_rate(device.kind, device.dtype)
     ways = [(compiles, records) for compiles in (True, False) for records in (True, False)]
     found: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device.kind == "cuda" else "cpu",
@@ -62,21 +61,6 @@ def main() -> None:
             gc.collect()
             device.give_memory_back()
     print(json.dumps(found, indent=1))
-
-
-def recipe_of(given: argparse.Namespace) -> Recipe:
-    """The recipe whose shape is trained."""
-    changes = {"training.device": given.device}
-    if given.rows == "packed":
-        changes |= {
-            "tokens.examples": "packed",
-            "tokens.context": "512",
-            "tokens.cross-documents": "true",
-            "training.batch-size": str(given.batch),
-            "training.accumulation": "1",
-            "training.precision": "auto",
-        }
-    return Recipe.load(given.model).override(changes | dict(change.split("=", 1) for change in given.set))
 
 
 def batches_of(recipe: Recipe) -> list[StepBatch]:

@@ -207,6 +207,7 @@ def recipe_of(given: argparse.Namespace) -> Any:
             "tokens.cross-documents": "true",
             "training.batch-size": str(given.batch or PACKED["batch"]),
             "training.accumulation": str(PACKED["accumulation"]),
+            "training.precision": "auto",  # a card's fp16 is for its own lines
         }
     # All at once: by themselves the rows may be longer than the model's positions.
     return Recipe.load(given.model).override(changes | dict(change.split("=", 1) for change in given.set))

@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from scoring import spread
 
 
 def main() -> None:
@@ -55,15 +56,10 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     return {
         "command": " ".join(["firstwords", *command[3:]]),
         "rounds": given.rounds,
-        "seconds": spread(whole),
-        "stages": {stage: spread(taken) for stage, taken in stages.items()},
+        "seconds": spread(whole, 1),
+        "stages": {stage: spread(taken, 1) for stage, taken in stages.items()},
         "facts": facts,
     }
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median and both ends."""
-    return {name: round(of(values), 1) for name, of in (("median", statistics.median), ("least", min), ("most", max))}
 
 
 if __name__ == "__main__":

@@ -95,9 +95,8 @@ def _processor(device: Device) -> Iterator[Finding]:
 
 
 def _products(device: Device) -> Iterator[Finding]:
-    types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     for precision in dict.fromkeys((device.precision, "fp32")):
-        rate = product_rate(device.kind, types[precision])
+        rate = product_rate(device.kind, Device(device.kind, precision).dtype)
         yield Finding(f"products in {precision}", f"{rate / 1e9:,.0f} GFLOP/s")
 
 

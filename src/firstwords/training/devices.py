@@ -33,9 +33,14 @@ class Device:
         """fp16's gradients would vanish without loss scaling."""
         return self.precision == "fp16"
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of its products."""
+        return _DTYPES[self.precision]
+
     def autocast(self) -> AbstractContextManager[object]:
         """Products in the device's type; weights and sums stay float32."""
-        return torch.autocast(self.kind, _DTYPES[self.precision], enabled=self.precision != "fp32")
+        return torch.autocast(self.kind, self.dtype, enabled=self.precision != "fp32")
 
     @property
     def micro_tokens(self) -> int:

@@ -12,8 +12,6 @@ from firstwords.settings import ModelSettings, TrainingSettings
 from firstwords.training.devices import choose_device
 from firstwords.training.muon import MuonWithAdamW
 
-_PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 def make_optimizer(model: Llama, settings: TrainingSettings) -> Optimizer:
     """The optimizer of all weights of a model: AdamW (Loshchilov & Hutter 2019), or Muon for the blocks' matrices.
@@ -33,7 +31,7 @@ def make_optimizer(model: Llama, settings: TrainingSettings) -> Optimizer:
         nesterov=settings.muon_nesterov,
         steps=settings.muon_steps,
         scale=settings.muon_scale,
-        products=_PRODUCTS[choose_device(settings).precision],
+        products=choose_device(settings).dtype,
     )
 
 
