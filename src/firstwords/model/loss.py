@@ -86,7 +86,9 @@ def _logits_to_gradient_(logits_nV: Tensor, targets_n: Tensor, z_loss: float) ->
         ]
     )
     gradient_n1 = (chosen_n1 - log_z_n1).exp() * (1 + 2 * z_loss * log_z_n1) - 1
-    logits_nV.scatter_(1, targets_n1, (gradient_n1 * kept_n1).to(logits_nV.dtype))
+    # Not scatter_: in half precision it copies all the logits there and back on a CPU.
+    places = torch.arange(count, device=targets_n.device), targets_n1.squeeze(1)
+    logits_nV[places] = (gradient_n1 * kept_n1).squeeze(1).to(logits_nV.dtype)
     return ((log_z_n1 - chosen_n1 + z_loss * log_z_n1**2) * kept_n1).sum()
 
 
