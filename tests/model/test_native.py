@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from firstwords.model import native
+from firstwords.model import built
 from firstwords.model.llama import Llama
 from firstwords.model.native import NativeLoops, native_loops
 from firstwords.settings import ModelSettings
@@ -108,7 +108,7 @@ def test_code_is_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loop
     monkeypatch.setenv("FIRSTWORDS_CACHE", str(tmp_path))
     assert native_loops.__wrapped__() is not None
     (made,) = (tmp_path / "native").iterdir()
-    monkeypatch.setattr(native, "_compile", lambda *_: pytest.fail("it was there"))
+    monkeypatch.setattr(built, "_build", lambda *_: pytest.fail("it was there"))
     assert native_loops.__wrapped__() is not None
     assert list((tmp_path / "native").iterdir()) == [made]
 

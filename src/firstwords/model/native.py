@@ -11,25 +11,18 @@ of the feed-forward layer, r rows of logits, v a tile of the vocabulary.
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import platform
-import shutil
-import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from firstwords.data.download import cache_folder
-from firstwords.model.fusion import compilers
+from firstwords.model.built import built_library, loaded_library
 from firstwords.model.llama import RMSNorm
 
 _SOURCE = Path(__file__).with_name("native.cpp")
-_COMPILE = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-c")
+_OPTIONS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
 """NaNs stay NaNs (no -ffast-math): a model of NaNs is to be found out."""
-_COMPILE_SECONDS = 60
 
 
 class NativeLoops:
@@ -88,47 +81,6 @@ def _argument(given: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_int64 |
 @cache
 def native_loops() -> NativeLoops | None:
     """The compiled loops, from the cache folder or made now, which takes a second; None where that fails."""
-    openmp = _openmp_of_pytorch()
-    compiler = next(filter(shutil.which, compilers()), None)
-    if platform.system() != "Linux" or compiler is None or openmp is None:
-        return None
-    try:
-        place = cache_folder() / "native" / f"{_key(compiler, openmp)}.so"
-        if not place.exists():
-            _compile(compiler, openmp, place)
-        return NativeLoops(ctypes.CDLL(str(place)))
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _openmp_of_pytorch() -> Path | None:
-    """The library whose threads PyTorch uses: another's would wait for the same cores."""
-    try:
-        lines = Path("/proc/self/maps").read_text("utf-8").splitlines()
-    except OSError:
-        return None
-    files = (Path(line.split(maxsplit=5)[-1]) for line in lines)
-    return next((file for file in files if file.name.startswith(("libgomp", "libiomp5", "libomp"))), None)
-
-
-def _key(compiler: str, openmp: Path) -> str:
-    """Names what the code was made for: a cache folder may be shared by machines with other processors."""
-    version = subprocess.run((compiler, "--version"), capture_output=True, timeout=10, check=True).stdout
-    processor = [
-        line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if line.startswith(("flags", "Features"))
-    ][:1]
-    parts = (_SOURCE.read_bytes(), version, repr((processor, str(openmp), _COMPILE, torch.__version__)).encode())
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-
-
-def _compile(compiler: str, openmp: Path, place: Path) -> None:
-    """Compile and link to `place`, whole or not at all."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-        made, linked = Path(folder) / "native.o", Path(folder) / "native.so"
-        for arguments in (
-            (*_COMPILE, str(_SOURCE), "-o", str(made)),
-            ("-shared", str(made), str(openmp), "-o", str(linked)),
-        ):
-            subprocess.run((compiler, *arguments), capture_output=True, timeout=_COMPILE_SECONDS, check=True)
-        linked.replace(place)
+    # The threads are those of PyTorch's OpenMP: another's would wait for the same cores.
+    library = built_library(_SOURCE, _OPTIONS, loaded_library("libgomp", "libiomp5", "libomp"))
+    return None if library is None else NativeLoops(library)

@@ -14,8 +14,7 @@ import torch
 
 from firstwords.errors import FirstwordsError
 from firstwords.machine import free_memory_bytes
-from firstwords.model.cost import ModelCost
-from firstwords.recipe import Recipe
+from firstwords.model.heap import tensor_heap
 from firstwords.settings import TrainingSettings
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,7 +61,10 @@ class Device:
         """Return what was freed but is held for later use, so that something of another size finds room."""
         if self.kind == "cuda":
             torch.cuda.empty_cache()
-        elif trim := _of_glibc("malloc_trim"):
+            return
+        if heap := tensor_heap():
+            heap.give_back()
+        if trim := _of_glibc("malloc_trim"):
             trim(0)
 
     def peak_memory_bytes(self) -> int:
@@ -120,33 +122,22 @@ def _of_glibc(name: str) -> Callable[..., int] | None:
         return None
 
 
-def prepare_process(*, giving_back: bool = False) -> None:
+def prepare_process() -> None:
     """Settings of the process that make the CPU's work faster or smaller; no result changes by more than rounding.
 
     oneDNN keeps a compiled kernel for each of the last 1,024 shapes that it met; with batches of ever new shapes they
-    come to hold gigabytes, and an eighth of them costs a tenth of the speed (docs/experiments.md). glibc gives large
-    blocks back to the system at once and gets them anew, page by page, zeroed: a fifth of a training step on the CPU.
-    Keeping them costs no more memory than the peak, but where sizes vary from step to step: there large ones leave
-    holes between them, and `giving_back` gives back those of 8 MiB and more.
+    come to hold gigabytes, and an eighth of them costs a tenth of the speed (docs/experiments.md). Large tensors get a
+    heap of their own. What glibc's malloc is left with, or has without a compiler, it is told to keep: it gives blocks
+    back to the system at once and gets them anew, page by page, zeroed, a fifth of a training step.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    if not torch.cuda.is_available():
+        tensor_heap()
     mallopt = _of_glibc("mallopt")
     if mallopt and "MALLOC_ARENA_MAX" not in os.environ:
-        m_trim_threshold, m_mmap_threshold, m_mmap_max = -1, -3, -4  # numbers of <malloc.h>
-        mallopt(m_mmap_threshold, 2**23)
-        mallopt(m_mmap_max, 2**16 if giving_back else 0)
+        m_trim_threshold, m_mmap_max = -1, -4  # numbers of <malloc.h>
+        mallopt(m_mmap_max, 0)
         mallopt(m_trim_threshold, 2**31 - 1)
-
-
-_LARGE_MODEL = 2**29
-"""Bytes of weights, gradients and moments from which a training on lines gives memory back: half a gigabyte of Model
-B's three, for up to a twelfth of the time."""
-
-
-def prepare_training(recipe: Recipe, vocabulary: int) -> None:
-    """`prepare_process` as it suits the training of a recipe's model."""
-    large = ModelCost.of(recipe.model, vocabulary).weight_bytes >= _LARGE_MODEL
-    prepare_process(giving_back=large and recipe.tokens.examples == "lines")
 
 
 @contextmanager

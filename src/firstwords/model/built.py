@@ -1,0 +1,75 @@
+"""C++ of our own, compiled once for a machine and kept in the cache folder.
+
+An extension in the wheel would need a wheel for each platform, and one for every processor to use its vectors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from firstwords.data.download import cache_folder
+from firstwords.model.fusion import compilers
+
+_COMPILE_SECONDS = 60
+
+
+def built_library(source: Path, options: Sequence[str], linked: Path | None) -> ctypes.CDLL | None:
+    """The library of one C++ file, from the cache folder or made now, which takes a second or two.
+
+    options: of the compiler. linked: a library that PyTorch has loaded and this one uses. None where there is no
+    compiler, or none that works, and where the library to link is not there.
+    """
+    compiler = next(filter(shutil.which, compilers()), None)
+    if platform.system() != "Linux" or compiler is None or linked is None:
+        return None
+    command = (compiler, *options, "-fPIC", "-c")
+    try:
+        place = cache_folder() / "native" / f"{_key(source, command, linked)}.so"
+        if not place.exists():
+            _build(source, command, linked, place)
+        return ctypes.CDLL(str(place))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def loaded_library(*names: str) -> Path | None:
+    """The file of a library that this process has loaded, by the beginning of its name; the first that is found."""
+    try:
+        lines = Path("/proc/self/maps").read_text("utf-8").splitlines()
+    except OSError:
+        return None
+    files = (Path(line.split(maxsplit=5)[-1]) for line in lines)
+    return next((file for file in files if file.name.startswith(names)), None)
+
+
+def _key(source: Path, command: tuple[str, ...], linked: Path) -> str:
+    """Names what the code was made for: a cache folder may be shared by machines with other processors."""
+    version = subprocess.run((command[0], "--version"), capture_output=True, timeout=10, check=True).stdout
+    processor = [
+        line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if line.startswith(("flags", "Features"))
+    ][:1]
+    parts = (source.read_bytes(), version, repr((processor, str(linked), command, torch.__version__)).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _build(source: Path, command: tuple[str, ...], linked: Path, place: Path) -> None:
+    """Compile and link to `place`, whole or not at all."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+        made, library = Path(folder) / "made.o", Path(folder) / "made.so"
+        # In two steps: told to use OpenMP, a compiler would link its own beside PyTorch's.
+        for arguments in (
+            (*command, str(source), "-o", str(made)),
+            (command[0], "-shared", str(made), str(linked), "-o", str(library)),
+        ):
+            subprocess.run(arguments, capture_output=True, timeout=_COMPILE_SECONDS, check=True)
+        library.replace(place)
