@@ -7,16 +7,19 @@ import torch
 import torch.nn.functional as F
 
 from firstwords.model import attention
-from firstwords.model.attention import Layout, attend
+from firstwords.model.attention import AttentionGroup, Layout, attend
 
 LENGTHS = [11, 10, 7, 3, 2, 1, 1]
 
 
 @pytest.fixture(autouse=True, params=[0, 12, 128], ids=["rows of their own", "some shared", "all in one row"])
 def several_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layouts of machines without a compiler; test_lines.py has the loops."""
     monkeypatch.setattr(attention, "_QUERY_BLOCK", 4)
     monkeypatch.setattr(attention, "_CHUNK_SCORES", 40)
     monkeypatch.setattr(attention, "_SHARED_WIDTH", request.param)
+    monkeypatch.setattr(attention, "LONGEST_LINE", request.param // 2)
+    monkeypatch.setattr(attention, "lines_are_learnt", lambda: False)
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, [3] * 50, [200, 64, 64, 63, 2, 1, 64], [1], [128, 65]])
@@ -24,6 +27,7 @@ def test_every_token_has_a_place_and_rows_are_no_wider_than_they_need_be(lengths
     groups = Layout.of(lengths).groups
     assert sum(group.tokens for group in groups) == sum(lengths)
     for group in groups:
+        assert isinstance(group, AttentionGroup)
         places = group.rows * group.width
         assert group.width <= max(*lengths, attention._SHARED_WIDTH)
         if group.scatter_n is not None:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from firstwords.model.fusion import fused, fusing
+from firstwords.model.lines import LONGEST_LINE, attend_in_lines, attends_in_lines
 from firstwords.model.products import products_as_usual
 
 
@@ -73,18 +74,19 @@ class Layout:
         """
         positions_N = sent(_positions(lengths), device)
         if flash_is_there(device):
-            bounds_C = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
-            return cls(positions_N, (RaggedGroup(sum(lengths), sent(bounds_C, device), max(lengths)),))
+            return cls(positions_N, (_ragged(lengths, device),))
         if torch.device(device).type != "cpu":
             # Calls cost more than the products of a small grid, and a mask would rule out fused kernels.
             small = len(lengths) * max(lengths, default=0) <= _SMALL_GRID
             parts = [lengths] if small else [lengths[alike] for alike in of_like_length(lengths)]
             return cls(positions_N, tuple(_own_rows(part, device) for part in parts if part))
-        groups: list[AttentionGroup] = []
-        for short, run in itertools.groupby(lengths, lambda length: length <= _SHARED_WIDTH // 2):
+        groups: list[AttentionGroup | RaggedGroup] = []
+        for short, run in itertools.groupby(lengths, lambda length: length <= LONGEST_LINE):
             some = list(run)
-            parts = [some] if short else [some[alike] for alike in of_like_length(some)]
-            groups += [_shared_rows(part) if short and len(part) > 1 else _own_rows(part, device) for part in parts]
+            if short and len(some) > 1:
+                groups.append(_ragged(some, device) if lines_are_learnt() else _shared_rows(some))
+            else:
+                groups += [_own_rows(some[alike], device) for alike in of_like_length(some)]
         return cls(positions_N, tuple(groups))
 
 
@@ -112,11 +114,23 @@ def _flash_works() -> bool:
     return True
 
 
+def lines_are_learnt() -> bool:
+    """Whether short sequences on a CPU attend by loops of their own: in training, where a compiler is. A few sentences
+    to score are not worth compiling them.
+    """
+    return torch.is_grad_enabled() and attends_in_lines(torch.float32)
+
+
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
     """A tensor of the CPU on a device. CUDA does not wait for what it has to do before."""
     if torch.device(device).type != "cuda" or not torch.cuda.is_available():
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _ragged(lengths: Sequence[int], device: torch.device | str) -> RaggedGroup:
+    bounds_C = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
+    return RaggedGroup(sum(lengths), sent(bounds_C, device), max(lengths))
 
 
 def _own_rows(lengths: Sequence[int], device: torch.device | str) -> AttentionGroup:
@@ -126,7 +140,7 @@ def _own_rows(lengths: Sequence[int], device: torch.device | str) -> AttentionGr
     return AttentionGroup(count, len(lengths), width, scatter_n)
 
 
-_SHARED_WIDTH = 128
+_SHARED_WIDTH = 2 * LONGEST_LINE
 """Places of a row that short sequences share, each half as long at most."""
 
 
@@ -184,6 +198,10 @@ def attend(q_NHE: Tensor, k_NKE: Tensor, v_NKE: Tensor, layout: Layout) -> Tenso
 def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: AttentionGroup | RaggedGroup) -> Tensor:
     if isinstance(group, AttentionGroup):
         return _attend_on_grid(q_nHE, k_nKE, v_nKE, group)
+    if q_nHE.device.type == "cpu":
+        if attends_in_lines(q_nHE.dtype):
+            return attend_in_lines(q_nHE, k_nKE, v_nKE, group.bounds_C, group.longest)
+        return _attend_on_grid(q_nHE, k_nKE, v_nKE, _grid_of(group))
     half = q_nHE.dtype in (torch.float16, torch.bfloat16)
     if not half or q_nHE.shape[2] > _WIDEST_FLASH_HEAD or q_nHE.shape[2] % 8:
         return _attend_on_grid(q_nHE, k_nKE, v_nKE, _grid_of(group))

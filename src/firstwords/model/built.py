@@ -21,6 +21,16 @@ from firstwords.model.fusion import compilers
 
 _COMPILE_SECONDS = 60
 
+_LOOPS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
+"""NaNs stay NaNs (no -ffast-math): a model of NaNs is to be found out."""
+
+
+def built_loops(source: Path) -> ctypes.CDLL | None:
+    """`built_library` of loops for this machine's processor, on the threads of PyTorch's OpenMP: those of another would
+    wait for the same cores.
+    """
+    return built_library(source, _LOOPS, loaded_library("libgomp", "libiomp5", "libomp"))
+
 
 def built_library(source: Path, options: Sequence[str], linked: Path | None) -> ctypes.CDLL | None:
     """The library of one C++ file, from the cache folder or made now, which takes a second or two.
@@ -57,7 +67,12 @@ def _key(source: Path, command: tuple[str, ...], linked: Path) -> str:
     processor = [
         line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if line.startswith(("flags", "Features"))
     ][:1]
-    parts = (source.read_bytes(), version, repr((processor, str(linked), command, torch.__version__)).encode())
+    sources = [source, *sorted(source.parent.glob("*.h"))]
+    parts = (
+        *(file.read_bytes() for file in sources),
+        version,
+        repr((processor, str(linked), command, torch.__version__)).encode(),
+    )
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 

@@ -2,17 +2,13 @@
 //
 // Shape letters: N nodes of a tree (tokens with all that stands before them), H heads, K key/value heads, E width of a
 // head, F width of the feed-forward layer, r rows of logits, v a tile of the vocabulary.
-#include <cmath>
-#include <cstdint>
-#include <cstring>
 #include <vector>
+
+#include "vectors.h"
 
 namespace {
 
-constexpr int64_t kLanes = 16;
 constexpr int64_t kNodesAtOnce = 64;
-
-typedef float Vector __attribute__((vector_size(4 * kLanes)));
 
 // The sum of a vector's entries, halves upon halves.
 inline float total(const Vector& vector) {
@@ -25,44 +21,6 @@ inline float total(const Vector& vector) {
   std::memcpy(quarters, &half, sizeof half);
   const Quarter quarter = quarters[0] + quarters[1];
   return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
-}
-
-// e^x for x <= 0, NaN for NaN; within 2e-7 of it, and 0 below -87. By Cody and Waite: x = n log 2 + r.
-// The compiler makes vectors of it, which it does not of the library's.
-inline float exp_of(float x) {
-  const float above = x < -87.0f ? -87.0f : x;
-  const float n = std::rint(above * 1.44269504f);
-  const float r = (above - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.0f / 5040;
-  p = p * r + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, sizeof power);
-  return x < -87.0f ? 0.0f : p * power;
-}
-
-// exp(values - largest) in place; returns their sum.
-inline float exponentials(float* values, int64_t count, float largest) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) {
-    values[i] = exp_of(values[i] - largest);
-    sum += values[i];
-  }
-  return sum;
-}
-
-inline float largest_of(const float* values, int64_t count) {
-  float largest = -INFINITY;
-#pragma omp simd reduction(max : largest)
-  for (int64_t i = 0; i < count; ++i) largest = values[i] > largest ? values[i] : largest;
-  return largest;
 }
 
 // What is turned by its position's angle: each pair (x[i], x[i + E/2]).
@@ -112,17 +70,17 @@ struct Way {
 template <int64_t W>
 void attend(const Tree& tree, int64_t kv_head, int64_t first, int64_t last) {
   const int64_t size = W ? W * kLanes : tree.size;
-  const int64_t vectors = (size + kLanes - 1) / kLanes, share = tree.heads / tree.kv_heads;
+  const int64_t vectors = vectors_for(size), share = tree.heads / tree.kv_heads;
   const float scale = 1.0f / std::sqrt(static_cast<float>(size));
   Way<W> way(tree, vectors);
   way.key = (tree.heads + kv_head) * size;
   way.lead_to(first);
   // What stands behind a head's width stays 0; weights of keys behind a node's place become 0.
-  std::vector<Vector> query(vectors), sum(vectors), weights((tree.depth + kLanes - 1) / kLanes);
+  std::vector<Vector> query(vectors), sum(vectors), weights(vectors_for(tree.depth));
   float* weight = reinterpret_cast<float*>(weights.data());
   for (int64_t node = first; node < last; ++node) {
     way.enter(node);
-    const int64_t count = tree.positions[node] + 1, filled = (count + kLanes - 1) / kLanes * kLanes;
+    const int64_t count = tree.positions[node] + 1, filled = vectors_for(count) * kLanes;
     for (int64_t head = kv_head * share; head < (kv_head + 1) * share; ++head) {
       rotate(tree.qkv + node * tree.width + head * size, tree.cosines + node * size, tree.sines + node * size, size,
              reinterpret_cast<float*>(query.data()));

@@ -17,12 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from firstwords.model.built import built_library, loaded_library
+from firstwords.model.built import built_loops
 from firstwords.model.llama import RMSNorm
 
 _SOURCE = Path(__file__).with_name("native.cpp")
-_OPTIONS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
-"""NaNs stay NaNs (no -ffast-math): a model of NaNs is to be found out."""
 
 
 class NativeLoops:
@@ -81,6 +79,5 @@ def _argument(given: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_int64 |
 @cache
 def native_loops() -> NativeLoops | None:
     """The compiled loops, from the cache folder or made now, which takes a second; None where that fails."""
-    # The threads are those of PyTorch's OpenMP: another's would wait for the same cores.
-    library = built_library(_SOURCE, _OPTIONS, loaded_library("libgomp", "libiomp5", "libomp"))
+    library = built_loops(_SOURCE)
     return None if library is None else NativeLoops(library)

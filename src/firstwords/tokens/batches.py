@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from firstwords.model.attention import Layout
 
-_ROUND_TOKENS = 64
-"""Flat batches are filled up to a multiple of this, so that the CPU's matrix kernels, made anew for each shape they
-meet (about 10 ms each), are found again."""
+_LEAST_STEP, _SIZES_AN_OCTAVE = 8, 32
+"""Flat batches are filled up to the next of so many sizes, so far apart at the least. So the CPU's matrix kernels, made
+anew for each size that they meet, 15 in as many ms, are found again, and a thirty-second is filler at most."""
 
 
 _STEPS_LOOKED_AT = 25
@@ -196,6 +196,12 @@ def _cut(sequences: Sequence[TokenSequence], micro_tokens: int) -> list[Sequence
     return [*parts, sequences[first:]] if first < len(sequences) else parts
 
 
+def _filler(tokens: int) -> int:
+    """Tokens that fill a flat batch up."""
+    step = max(_LEAST_STEP, (1 << tokens.bit_length() - 1) // _SIZES_AN_OCTAVE) if tokens else _LEAST_STEP
+    return -tokens % step if tokens else step
+
+
 def flat(sequences: Sequence[TokenSequence], device: torch.device | str = "cpu") -> FlatBatch:
     """Sequences one after the other, filled up; without any it is all filler, which gives no loss and no gradient."""
     import torch
@@ -204,7 +210,7 @@ def flat(sequences: Sequence[TokenSequence], device: torch.device | str = "cpu")
     from firstwords.model.loss import IGNORE
 
     lengths = [len(sequence.ids) - 1 for sequence in sequences]
-    filler = -sum(lengths) % _ROUND_TOKENS if lengths else _ROUND_TOKENS
+    filler = _filler(sum(lengths))
     ids = np.concatenate([*(sequence.ids[:-1] for sequence in sequences), np.zeros(filler)]).astype(np.int64)
     targets = np.concatenate([*(sequence.ids[1:] for sequence in sequences), np.full(filler, IGNORE)]).astype(np.int64)
     layout = Layout.of([*lengths, filler] if filler else lengths, device)

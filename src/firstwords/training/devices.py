@@ -125,12 +125,12 @@ def _of_glibc(name: str) -> Callable[..., int] | None:
 def prepare_process() -> None:
     """Settings of the process that make the CPU's work faster or smaller; no result changes by more than rounding.
 
-    oneDNN keeps a compiled kernel for each of the last 1,024 shapes that it met; with batches of ever new shapes they
-    come to hold gigabytes, and an eighth of them costs a tenth of the speed (docs/experiments.md). Large tensors get a
-    heap of their own. What glibc's malloc is left with, or has without a compiler, it is told to keep: it gives blocks
-    back to the system at once and gets them anew, page by page, zeroed, a fifth of a training step.
+    oneDNN keeps a compiled kernel for each of the last 1,024 shapes that it met, up to a megabyte each; a training on
+    lines needs a fourth of them (docs/experiments.md). Large tensors get a heap of their own. What glibc's malloc is
+    left with, or has without a compiler, it is told to keep: it gives blocks back to the system at once and gets them
+    anew, page by page, zeroed, a fifth of a training step.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     if not torch.cuda.is_available():
         tensor_heap()
     mallopt = _of_glibc("mallopt")

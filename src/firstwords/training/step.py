@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
@@ -170,7 +169,7 @@ def update(module: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler
     """
     try:
         scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(module.parameters(), clip_norm or math.inf)
+        norm = _clip([*module.parameters()], clip_norm)
         scaler.step(optimizer)
     except (RuntimeError, MemoryError) as error:
         # The first step makes the optimizer's moments.
@@ -178,3 +177,13 @@ def update(module: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler
     scaler.update()
     optimizer.zero_grad()
     return whole(norm)
+
+
+def _clip(weights: Sequence[Tensor], clip_norm: float) -> Tensor:
+    """Bound the norm of all gradients together, as torch.nn.utils.clip_grad_norm_ does; returns what it was."""
+    norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    # A CPU knows the norm now, and need not multiply all gradients by one. NaN goes on.
+    within = norm.device.type == "cpu" and float(norm) + 1e-6 <= clip_norm
+    if clip_norm and not within:
+        torch.nn.utils.clip_grads_with_norm_(weights, clip_norm, norm)
+    return norm
