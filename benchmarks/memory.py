@@ -19,16 +19,23 @@ from firstwords.model.cost import training_memory_bytes
 from firstwords.recipe import Recipe
 from firstwords.training.devices import choose_device
 
+FLOAT32 = {"training.precision": "fp32"}
 CASES: tuple[tuple[str, str, dict[str, str], int], ...] = (
     ("model-a", "lines", {}, 4_096),
     ("model-b", "lines", {}, 4_096),
     ("model-a", "packed", {}, 4_096),
     ("model-a", "packed", {"tokens.context": "64", "training.batch-size": "128"}, 4_096),
     ("model-a", "packed", {"training.gradient-checkpointing": "true"}, 4_096),
-    ("model-a", "packed", {"training.precision": "fp32"}, 4_096),
     ("model-b", "packed", {}, 1_024),
     ("model-b", "packed", {}, 2_048),
     ("model-b", "packed", {}, 4_096),
+    ("model-a", "lines", FLOAT32, 4_096),
+    ("model-b", "lines", FLOAT32, 4_096),
+    ("model-a", "packed", FLOAT32, 2_048),
+    ("model-a", "packed", FLOAT32, 4_096),
+    ("model-a", "packed", FLOAT32 | {"training.gradient-checkpointing": "true"}, 4_096),
+    ("model-b", "packed", FLOAT32, 1_024),
+    ("model-b", "packed", FLOAT32, 4_096),
 )
 """Recipe, rows, changes, and the most tokens that pass the model at once; a step's lines are fewer."""
 
@@ -51,9 +58,14 @@ def main() -> None:
         turns = argparse.Namespace(peers=["firstwords"], rounds=1, steps=given.steps, preload=None)
         peak = training.measure(words, turns)["firstwords"]["peak_memory_mib"]
         case: dict[str, Any] = {"recipe": name, "rows": rows, "settings": settings}
-        tokens = most_tokens_of_lines(name, given.data, 2 * given.steps) if rows == "lines" else micro_tokens
-        measured, predicted = peak * 2**20 / 1e6 - bare, predicted_mb(name, rows, changes, tokens)
-        case |= {"tokens": tokens, "measured_mb": round(measured), "predicted_mb": round(predicted)}
+        step_tokens = most_tokens_of_lines(name, given.data, 2 * given.steps) if rows == "lines" else None
+        predicted = predicted_mb(name, rows, changes, micro_tokens, step_tokens)
+        measured = peak * 2**20 / 1e6 - bare
+        case |= {
+            "tokens": step_tokens or micro_tokens,
+            "measured_mb": round(measured),
+            "predicted_mb": round(predicted),
+        }
         found.append(case | {"predicted_over_measured": round(predicted / measured, 2)})
         print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     print(json.dumps({"bare_process_mb": round(bare), "cases": found}, indent=1))
@@ -68,7 +80,9 @@ def most_tokens_of_lines(name: str, data: Path, steps: int) -> int:
     return max(sum(lengths[step * count : (step + 1) * count]) for step in range(steps))
 
 
-def predicted_mb(name: str, rows: str, changes: dict[str, str], micro_tokens: int) -> float:
+def predicted_mb(
+    name: str, rows: str, changes: dict[str, str], micro_tokens: int, step_tokens: int | None = None
+) -> float:
     """What model.cost says."""
     recipe = Recipe.load(name).override({key: value for key, value in changes.items() if "context" not in key})
     context = int(changes.get("tokens.context", training.PACKED["context"] if rows == "packed" else 0))
@@ -79,6 +93,7 @@ def predicted_mb(name: str, rows: str, changes: dict[str, str], micro_tokens: in
         half=choose_device(recipe.training).precision != "fp32",
         checkpointing=recipe.training.gradient_checkpointing is True,
         context=context or recipe.tokens.context,
+        step_tokens=step_tokens,
     )
     return needed / 1e6
 

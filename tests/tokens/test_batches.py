@@ -16,7 +16,7 @@ from firstwords.model.llama import Llama
 from firstwords.model.loss import IGNORE, summed_cross_entropy
 from firstwords.run_folder import atomic_write_json
 from firstwords.settings import ModelSettings, TokenSettings, TrainingSettings
-from firstwords.tokens.batches import Batches, BatchesAhead, StepBatch, flat_batches
+from firstwords.tokens.batches import Batches, BatchesAhead, StepBatch, TokenSequence, flat, flat_batches
 from firstwords.tokens.encoding import TokenFile
 
 documents_lists = st.lists(st.integers(1, 30), min_size=1, max_size=25)
@@ -139,9 +139,9 @@ def test_loss_and_gradients_are_those_of_the_padded_batch() -> None:
     their_loss.backward()
 
     our_loss = torch.zeros(())
-    for flat in flat_batches(batch.sequences, micro_tokens=25):
-        hidden = ours.hidden(flat.ids_N, flat.layout)
-        loss = summed_cross_entropy(hidden, ours.unembedding.weight, flat.targets_N) / batch.targets
+    for part in flat_batches(batch.sequences, micro_tokens=25):
+        hidden = ours.hidden(part.ids_N, part.layout)
+        loss = summed_cross_entropy(hidden, ours.unembedding.weight, part.targets_N) / batch.targets
         loss.backward()
         our_loss += loss.detach()
     assert torch.allclose(our_loss, their_loss, rtol=1e-5)
@@ -210,3 +210,15 @@ def test_with_schedules_every_line_is_seen_once_an_epoch() -> None:
     seen = [sequence.example for step in range(batches.steps) for sequence in batches.step(step).sequences]
     assert sorted(seen[:50]) == sorted(seen[50:100]) == list(range(50))
     assert len(seen) > 140 and len(set(seen[100:])) == len(seen[100:])
+
+
+@given(st.integers(1, 5_000))
+def test_batches_have_few_sizes_and_little_filler(count: int) -> None:
+    lengths = [count // 2, count - count // 2] if count > 1 else [1]
+    sequences = [TokenSequence(np.zeros(length + 1, dtype=np.int64), 0) for length in lengths]
+    batch = flat(sequences)
+    size = len(batch.ids_N)
+    assert size % 8 == 0 and count <= size <= max(count + 7, count + count // 32)
+    assert int((batch.targets_N == IGNORE).sum()) == size - count
+    assert sum(group.tokens for group in batch.layout.groups) == size
+    assert size % (2 ** (size.bit_length() - 1) // 32 or 1) == 0, "at most 32 sizes between powers of two"

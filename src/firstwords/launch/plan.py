@@ -254,10 +254,11 @@ def _memory_bytes(
     return process_bytes + training_memory_bytes(
         recipe.model,
         text.vocabulary,
-        min(micro_tokens, _batches(recipe, trial, scaled=False).large_step().tokens),
+        micro_tokens,
         half=device.precision != "fp32",
         checkpointing=checkpointing,
         context=recipe.tokens.context,
+        step_tokens=_batches(recipe, trial, scaled=False).large_step().tokens,
     )
 
 

@@ -9,17 +9,16 @@ from firstwords.settings import ModelSettings
 _FLOAT = 4
 
 _QUERY_BLOCK = 128
-"""Queries that attend at once on a CPU, and places of a row that short sequences share, as in `model.attention`."""
+"""Queries that attend at once on a CPU, as in `model.attention`."""
+_LONGEST_LINE = 64
+"""Tokens of a sequence up to which attention keeps no weights, as in `model.lines`."""
 _CHUNK_LOGITS = 5 * 2**24
 """Logits that the loss holds at once, as in `model.loss`."""
-_BYTES_PER_LOGIT, _BYTES_PER_LOGIT_HALF = 10.5, 9.0
-"""Memory held for each of them: in the products' type, in float32 on their way through the softmax, and what is lost
-between blocks of memory of other sizes. Measured, as the two below."""
-_HELD_OVER_KEPT, _HELD_OVER_KEPT_HALF = 1.25, 1.6
-"""Memory held over what the backward pass needs, where blocks of many sizes come and go; casts, too, where products
-are of half the width."""
-_COMPILER = 190_000_000
-"""What compiling leaves in the process."""
+_HELD_OVER_KEPT, _HELD_OVER_KEPT_HALF = 1.4, 1.35
+"""Memory held over what the backward pass needs, for what a block makes on its way and what is lost between blocks of
+other sizes. Measured, as the next."""
+_COMPILER = 200_000_000
+"""What compiling and the kernels of products leave in the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def activation_bytes_per_token(shape: ModelSettings, context: int, *, half: bool
     """
     product_bytes = 2 if half else _FLOAT
     kept = (6 * shape.hidden + 3 * shape.intermediate) * product_bytes + 2 * shape.hidden * _FLOAT
-    keys = _QUERY_BLOCK if context <= _QUERY_BLOCK else (context + _QUERY_BLOCK) // 2
+    keys = 0 if context <= _LONGEST_LINE else (max(context, _QUERY_BLOCK) + _QUERY_BLOCK) // 2
     return shape.layers * (kept + shape.heads * keys * product_bytes)
 
 
@@ -74,25 +73,32 @@ def training_memory_bytes(
     half: bool,
     checkpointing: bool,
     context: int | None = None,
+    step_tokens: int | None = None,
 ) -> int:
-    """Peak memory of training on micro-batches of so many tokens, in sequences of `context` (`positions` if not given).
+    """Peak memory of training on micro-batches of `micro_tokens` tokens, in sequences of `context` (`positions` if not
+    given).
 
+    step_tokens: of a whole step; more than a micro-batch if not given.
     Weights, gradients and moments; what the backward pass needs; the loss's chunk of logits. The process itself
     (Python, PyTorch) is not counted. Within 15% of what Models A and B were measured to take, compiled, on a CPU, in
     micro-batches of 700 to 4,096 tokens (benchmarks/memory.py); a GPU needs less.
     """
     cost = ModelCost.of(shape, vocabulary)
+    tokens = micro_tokens if step_tokens is None else min(micro_tokens, step_tokens)
+    at_once = tokens == step_tokens
     casts = 2 * cost.matrix_parameters if half else 0
     head_gradients = (_FLOAT + 2 if half else _FLOAT) * vocabulary * shape.hidden
     kept_layers = 1 if checkpointing else shape.layers
     per_token = activation_bytes_per_token(shape, context or shape.positions, half=half) * kept_layers // shape.layers
     stream = shape.hidden * _FLOAT * (shape.layers if checkpointing else 1)
-    logits = min(_CHUNK_LOGITS, micro_tokens * vocabulary)
+    logits = (2 if half else _FLOAT) * min(_CHUNK_LOGITS, tokens * vocabulary)
+    if at_once:  # the only logits of a step are gone before there are gradients of the blocks
+        logits = max(0, logits - _FLOAT * cost.matrix_parameters)
     return round(
         _COMPILER
         + cost.weight_bytes
         + casts
         + head_gradients
-        + (_HELD_OVER_KEPT_HALF if half else _HELD_OVER_KEPT) * micro_tokens * (per_token + stream)
-        + (_BYTES_PER_LOGIT_HALF if half else _BYTES_PER_LOGIT) * logits
+        + (_HELD_OVER_KEPT_HALF if half else _HELD_OVER_KEPT) * tokens * (per_token + stream)
+        + logits
     )

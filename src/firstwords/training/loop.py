@@ -208,10 +208,11 @@ def wants_checkpointing(
     needed = training_memory_bytes(
         recipe.model,
         vocabulary,
-        min(-(-step_tokens // processes.size), least_micro_tokens(recipe, vocabulary, device, processes)),
+        least_micro_tokens(recipe, vocabulary, device, processes),
         half=device.precision != "fp32",
         checkpointing=False,
         context=recipe.tokens.context,
+        step_tokens=-(-step_tokens // processes.size),
     )
     return processes.any(needed > 0.9 * device.free_memory_bytes())
 

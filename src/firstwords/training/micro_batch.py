@@ -32,7 +32,7 @@ from firstwords.training.step import StepLoss, add_gradient, is_out_of_memory
 
 _SIZES = (0.25, 0.5, 1.0, 2.0)
 """What is tried, smallest first, as shares of the device's usual size."""
-_WORTH = 0.97
+_WORTH = 0.95
 """A larger part is taken only where it needs no more than this share of the time: it needs more memory for certain."""
 _PASSES = 2
 """Times that a size is tried; the fastest counts, as the first makes kernels."""
@@ -129,10 +129,11 @@ def _sizes_for(model: Llama, recipe: Recipe, batch: StepBatch, device: Device) -
         needed = training_memory_bytes(
             recipe.model,
             model.vocabulary,
-            min(size, batch.tokens),
+            size,
             half=device.precision != "fp32",
             checkpointing=model.gradient_checkpointing,
             context=recipe.tokens.context,
+            step_tokens=batch.tokens,
         )
         if sizes and (sizes[-1] >= batch.tokens or needed > 0.9 * device.free_memory_bytes()):
             break
