@@ -17,7 +17,7 @@ _CHUNK_LOGITS = 5 * 2**24
 _HELD_OVER_KEPT, _HELD_OVER_KEPT_HALF = 1.4, 1.35
 """Memory held over what the backward pass needs, for what a block makes on its way and what is lost between blocks of
 other sizes. Measured, as the next."""
-_COMPILER = 200_000_000
+_COMPILER = 220_000_000
 """What compiling and the kernels of products leave in the process."""
 
 
