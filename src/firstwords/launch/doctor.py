@@ -18,6 +18,7 @@ import torch
 from firstwords.data.download import cache_folder
 from firstwords.machine import usable_cores
 from firstwords.model.fusion import missing_for_fusion
+from firstwords.model.heap import tensor_heap
 from firstwords.model.products import products_by_onednn
 from firstwords.settings import TrainingSettings
 from firstwords.training.devices import Device, choose_device, prepare_process
@@ -56,7 +57,7 @@ def examine(workspace: Path, data: Sequence[Path]) -> list[Finding]:
         *_processor(device),
         *_products(device),
         _compiler(device),
-        _allocator(),
+        _allocator(device),
         *_memory(workspace, device),
         *_folders(data),
         *_packages(),
@@ -125,12 +126,15 @@ def _compiler(device: Device) -> Finding:
     )
 
 
-def _allocator() -> Finding:
-    if os.environ.get("LD_PRELOAD"):
-        return Finding("allocator", f"preloaded: {os.environ['LD_PRELOAD']}")
+def _allocator(device: Device) -> Finding:
+    rest = f"malloc of {platform.system()}"
     if platform.libc_ver()[0] == "glibc":
-        return Finding("allocator", "glibc's, told to keep what it has: nothing to be won by another")
-    return Finding("allocator", f"of {platform.system()}")
+        rest = "glibc's malloc, told to keep what it has"
+    if preloaded := os.environ.get("LD_PRELOAD"):
+        rest = f"preloaded: {preloaded}"
+    if device.kind == "cpu" and tensor_heap() is not None:
+        return Finding("allocator", f"a heap for large tensors, no other is needed; for the rest {rest}")
+    return Finding("allocator", rest)
 
 
 def _memory(workspace: Path, device: Device) -> Iterator[Finding]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from firstwords.model.llama import Llama
 from firstwords.recipe import Recipe
 from firstwords.run_folder import atomic_write_json
 from firstwords.settings import TrainingSettings
-from firstwords.tokens.batches import StepBatch, flat, micro_batches
+from firstwords.tokens.batches import StepBatch, TokenSequence, flat_batches, micro_batches
 from firstwords.training.compiling import is_long
 from firstwords.training.devices import Device
 from firstwords.training.processes import ALONE, Processes
@@ -32,10 +31,10 @@ from firstwords.training.step import StepLoss, add_gradient, is_out_of_memory
 
 _SIZES = (0.25, 0.5, 1.0, 2.0)
 """What is tried, smallest first, as shares of the device's usual size."""
-_WORTH = 0.95
+_WORTH = 0.96
 """A larger part is taken only where it needs no more than this share of the time: it needs more memory for certain."""
-_PASSES = 2
-"""Times that a size is tried; the fastest counts, as the first makes kernels."""
+_PASSES = 3
+"""Times that a size is tried beside the one before it; the fastest counts, as the first makes kernels."""
 
 
 def micro_tokens_for(
@@ -105,17 +104,20 @@ def _measured(
     if len(sizes) > 1:
         say("measuring how many tokens should pass the model at once; later runs remember it")
     step_loss = StepLoss(model).train()
-    best, least = sizes[0], math.inf
-    for size in sizes if len(sizes) > 1 else ():
+    best = sizes[0]
+    for size in sizes[1:]:
+        part = micro_batches(batch, size)[0]
         try:
-            taken = _seconds(step_loss, batch, size, device, fusion)
+            # In turns, so that a slow spell of the machine meets both.
+            taken = [[_seconds(step_loss, part, each, device, fusion) for each in (best, size)] for _ in range(_PASSES)]
         except (RuntimeError, MemoryError) as error:
-            if size == sizes[0] or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             break
-        if taken > _WORTH * least:
+        usual, larger = map(min, zip(*taken, strict=True))
+        if larger > _WORTH * usual:
             break
-        best, least = size, taken
+        best = size
     model.zero_grad()
     device.give_memory_back()
     return best
@@ -141,18 +143,18 @@ def _sizes_for(model: Llama, recipe: Recipe, batch: StepBatch, device: Device) -
     return sizes
 
 
-def _seconds(step_loss: StepLoss, batch: StepBatch, size: int, device: Device, fusion: Fusion | None) -> float:
-    """Least time of forward and backward over the whole batch in parts of `size` tokens."""
+def _seconds(
+    step_loss: StepLoss, sequences: Sequence[TokenSequence], size: int, device: Device, fusion: Fusion | None
+) -> float:
+    """Time of forward and backward over some sequences in parts of `size` tokens."""
     scaler = torch.amp.GradScaler(device.kind, enabled=False)
-    taken = []
-    for _ in range(_PASSES):
-        started = time.perf_counter()
-        for part in micro_batches(batch, size):
-            with fusion.entered() if fusion else nullcontext():
-                loss = add_gradient(step_loss, flat(part, device.kind), max(1, batch.targets), device, scaler)
-        float(loss)  # waits for the device
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+    count = sum(len(sequence.ids) for sequence in sequences)
+    started = time.perf_counter()
+    for batch in flat_batches(sequences, size, device.kind):
+        with fusion.entered() if fusion else nullcontext():
+            loss = add_gradient(step_loss, batch, count, device, scaler)
+    float(loss)  # waits for the device
+    return time.perf_counter() - started
 
 
 def _memory_of(recipe: Recipe, vocabulary: int, device: Device) -> Path:
@@ -162,6 +164,6 @@ def _memory_of(recipe: Recipe, vocabulary: int, device: Device) -> Path:
     made_for = (
         *(torch.__version__, recipe.model, vocabulary, recipe.tokens, device, accelerator, torch.get_num_threads()),
         *(settings.batch_size * settings.accumulation, settings.batch_size_schedule, settings.context_schedule),
-        *(settings.compile, settings.gradient_checkpointing),
+        *(settings.compile, settings.gradient_checkpointing, _WORTH),
     )
     return cache_folder() / "micro-batches" / f"{hashlib.sha256(repr(made_for).encode()).hexdigest()[:16]}.json"
