@@ -33,7 +33,7 @@ _SIZES = (0.25, 0.5, 1.0, 2.0)
 """What is tried, smallest first, as shares of the device's usual size."""
 _WORTH = 0.96
 """A larger part is taken only where it needs no more than this share of the time: it needs more memory for certain."""
-_PASSES = 3
+_PASSES = 5
 """Times that a size is tried beside the one before it; the fastest counts, as the first makes kernels."""
 
 
