@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -62,18 +63,18 @@ def loaded_library(*names: str) -> Path | None:
 
 
 def _key(source: Path, command: tuple[str, ...], linked: Path) -> str:
-    """Names what the code was made for: a cache folder may be shared by machines with other processors."""
-    version = subprocess.run((command[0], "--version"), capture_output=True, timeout=10, check=True).stdout
-    processor = [
-        line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if line.startswith(("flags", "Features"))
-    ][:1]
-    sources = [source, *sorted(source.parent.glob("*.h"))]
-    parts = (
-        *(file.read_bytes() for file in sources),
-        version,
-        repr((processor, str(linked), command, torch.__version__)).encode(),
-    )
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    """Names what the code was made for."""
+    sources = [file.read_bytes() for file in (source, *sorted(source.parent.glob("*.h")))]
+    made_for = repr((str(linked), command, torch.__version__)).encode()
+    return hashlib.sha256(b"\0".join((*sources, made_for, _machine(command[0])))).hexdigest()[:16]
+
+
+@cache
+def _machine(compiler: str) -> bytes:
+    """The compiler's version and the processor: a cache folder may be shared by machines with others."""
+    version = subprocess.run((compiler, "--version"), capture_output=True, timeout=10, check=True).stdout
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    return version + next((line for line in lines if line.startswith(("flags", "Features"))), "").encode()
 
 
 def _build(source: Path, command: tuple[str, ...], linked: Path, place: Path) -> None:

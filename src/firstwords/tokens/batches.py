@@ -196,10 +196,10 @@ def _cut(sequences: Sequence[TokenSequence], micro_tokens: int) -> list[Sequence
     return [*parts, sequences[first:]] if first < len(sequences) else parts
 
 
-def _filler(tokens: int) -> int:
-    """Tokens that fill a flat batch up."""
-    step = max(_LEAST_STEP, (1 << tokens.bit_length() - 1) // _SIZES_AN_OCTAVE) if tokens else _LEAST_STEP
-    return -tokens % step if tokens else step
+def next_size(tokens: int, an_octave: int, least_step: int = 1) -> int:
+    """The next of so many sizes an octave, which are `least_step` apart at the least. tokens: 1 or more."""
+    step = max(least_step, (1 << tokens.bit_length() - 1) // an_octave)
+    return -(-tokens // step) * step
 
 
 def flat(sequences: Sequence[TokenSequence], device: torch.device | str = "cpu") -> FlatBatch:
@@ -210,7 +210,7 @@ def flat(sequences: Sequence[TokenSequence], device: torch.device | str = "cpu")
     from firstwords.model.loss import IGNORE
 
     lengths = [len(sequence.ids) - 1 for sequence in sequences]
-    filler = _filler(sum(lengths))
+    filler = next_size(max(1, sum(lengths)), _SIZES_AN_OCTAVE, _LEAST_STEP) - sum(lengths)
     ids = np.concatenate([*(sequence.ids[:-1] for sequence in sequences), np.zeros(filler)]).astype(np.int64)
     targets = np.concatenate([*(sequence.ids[1:] for sequence in sequences), np.full(filler, IGNORE)]).astype(np.int64)
     layout = Layout.of([*lengths, filler] if filler else lengths, device)

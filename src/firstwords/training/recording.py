@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from firstwords.model.attention import Layout, RaggedGroup
 from firstwords.model.loss import IGNORE
-from firstwords.tokens.batches import FlatBatch, TokenSequence
+from firstwords.tokens.batches import FlatBatch, TokenSequence, next_size
 
 AddGradient = Callable[[FlatBatch, Tensor], Tensor]
 """Adds the gradient of a batch's summed loss over a divisor, a scalar; returns that loss."""
@@ -62,10 +62,7 @@ class Sizes:
 
 def rounded_up(tokens: int) -> int:
     """The next of eight sizes an octave, from 512 on."""
-    if tokens <= _LEAST_TOKENS:
-        return _LEAST_TOKENS
-    step = (1 << (tokens - 1).bit_length() - 1) // _SIZES_AN_OCTAVE
-    return -(-tokens // step) * step
+    return next_size(max(tokens, _LEAST_TOKENS), _SIZES_AN_OCTAVE)
 
 
 def as_numbers(part: Sequence[TokenSequence], sizes: Sizes) -> np.ndarray:
