@@ -84,6 +84,7 @@ def measure(
     """One way to make the steps."""
     vocabulary = recipe.tokenizer.vocabulary + 2
     prepare_process()
+    device.prepare_training()
     batches = batches_of(recipe)
     model = Llama(recipe.model, vocabulary, seed=1).to(device.kind)
     started = time.perf_counter()

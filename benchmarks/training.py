@@ -367,6 +367,7 @@ def ours(given: argparse.Namespace) -> None:
     prepare_process()
     rows, settings = examples(given, recipe), recipe.training
     device = choose_device(settings)
+    device.prepare_training()
     model = Llama(recipe.model, recipe.tokenizer.vocabulary + 2, seed=1).to(device.kind)
     model.gradient_checkpointing = settings.gradient_checkpointing is True
     fusion = compiled_for(model, recipe, A_LONG_TRAINING, device)

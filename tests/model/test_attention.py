@@ -15,7 +15,7 @@ LENGTHS = [11, 10, 7, 3, 2, 1, 1]
 @pytest.fixture(autouse=True, params=[0, 12, 128], ids=["rows of their own", "some shared", "all in one row"])
 def several_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Layouts of machines without a compiler; test_lines.py has the loops."""
-    monkeypatch.setattr(attention, "_QUERY_BLOCK", 4)
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 4)
     monkeypatch.setattr(attention, "_CHUNK_SCORES", 40)
     monkeypatch.setattr(attention, "_SHARED_WIDTH", request.param)
     monkeypatch.setattr(attention, "LONGEST_LINE", request.param // 2)

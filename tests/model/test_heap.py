@@ -14,6 +14,8 @@ from torch import Tensor
 
 from firstwords.model import heap as heap_module
 from firstwords.model.heap import Heap, tensor_heap
+from firstwords.models import scoring_device
+from firstwords.training import devices
 
 MIB = 2**20
 
@@ -137,6 +139,17 @@ print("fine")
 def test_where_memory_is_short_it_says_so_and_leaves_some_to_others(heap: Heap) -> None:
     done = subprocess.run([sys.executable, "-c", LITTLE_ROOM], capture_output=True, text=True, check=False)
     assert done.stdout == "fine\n", done.stderr
+
+
+def test_trainings_on_a_cpu_have_it_and_nothing_else_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(devices, "tensor_heap", lambda: asked.append("a heap"))
+    assert scoring_device("cpu") == "cpu"
+    assert not asked
+    devices.Device("cpu", "fp32").prepare_training()
+    assert asked == ["a heap"]
+    devices.Device("cuda", "bf16").prepare_training()
+    assert asked == ["a heap"]
 
 
 def test_without_a_compiler_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

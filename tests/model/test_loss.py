@@ -12,7 +12,7 @@ from firstwords.model.loss import IGNORE, summed_cross_entropy, target_log_probs
 
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for largest in ("_CHUNK_LOGITS", "_CPU_CHUNK_LOGITS_READ"):
+    for largest in ("CHUNK_LOGITS", "_CPU_CHUNK_LOGITS_READ"):
         monkeypatch.setattr(loss, largest, 64 * 50)
 
 

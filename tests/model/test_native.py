@@ -113,6 +113,18 @@ def test_code_is_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loop
     assert list((tmp_path / "native").iterdir()) == [made]
 
 
+def test_damaged_code_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loops: NativeLoops) -> None:
+    monkeypatch.setenv("FIRSTWORDS_CACHE", str(tmp_path / "good"))
+    assert native_loops.__wrapped__() is not None
+    (made,) = (tmp_path / "good" / "native").iterdir()
+    damaged = tmp_path / "bad" / "native" / made.name
+    damaged.parent.mkdir(parents=True)
+    damaged.touch()  # as after a loss of power
+    monkeypatch.setenv("FIRSTWORDS_CACHE", str(tmp_path / "bad"))
+    assert native_loops.__wrapped__() is not None
+    assert damaged.stat().st_size == made.stat().st_size
+
+
 @pytest.mark.parametrize("compiler", ["#!/bin/sh\nexit 1\n", '#!/bin/sh\n[ "$1" = --version ]\n'])
 def test_a_compiler_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiler: str) -> None:
     broken = tmp_path / "c++"

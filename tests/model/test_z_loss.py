@@ -12,7 +12,7 @@ from firstwords.model.loss import IGNORE, summed_cross_entropy
 
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "_CHUNK_LOGITS", 64 * 50)
+    monkeypatch.setattr(loss, "CHUNK_LOGITS", 64 * 50)
 
 
 def made() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

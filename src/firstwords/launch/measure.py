@@ -52,6 +52,7 @@ def measure_training(
 ) -> TrainingSpeed:
     """Train the recipe's model on its first batches for about so many seconds; at least one whole step."""
     prepare_process()
+    device.prepare_training()
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
     model.gradient_checkpointing = checkpointing
     fusion = compiled_for(model, recipe, batches.tokens_in_all, device)

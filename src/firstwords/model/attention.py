@@ -254,7 +254,7 @@ def _grid_of(group: RaggedGroup) -> AttentionGroup:
     return AttentionGroup(group.tokens, len(starts_B), group.longest, scatter_n)
 
 
-_QUERY_BLOCK = 128
+QUERY_BLOCK = 128
 """Queries that attend in one product on the CPU; keys after the block are left out of it."""
 
 _CHUNK_SCORES = 2**19
@@ -291,7 +291,7 @@ class _CpuAttention(torch.autograd.Function):
         # With P the weights and O the output: dP = dO V', dS = P (dP - sum(dO O)), and so on (Dao et al. 2022, B.2).
         means_GT1 = (_wide(grad_GTE) * out_GTE).sum(dim=2, keepdim=True)
         # Where one block holds all queries, nothing is added up, and nothing need stand in float32.
-        dtype = q_GTE.dtype if q_GTE.shape[1] <= _QUERY_BLOCK else means_GT1.dtype
+        dtype = q_GTE.dtype if q_GTE.shape[1] <= QUERY_BLOCK else means_GT1.dtype
         grad_q_GTE = torch.empty_like(q_GTE)
         grad_k_GTE, grad_v_GTE = (torch.empty_like(x_GTE, dtype=dtype) for x_GTE in (k_GTE, v_GTE))
         # The last blocks come first: they see all keys, and write what the others add to.
@@ -312,8 +312,8 @@ class _CpuAttention(torch.autograd.Function):
 def _blocks(count: int, width: int) -> Iterator[tuple[slice, slice, slice]]:
     """Heads of sequences, their queries and the keys these see, that are worked on together: as the caches can hold."""
     scores = _FUSED_CHUNK_SCORES if fusing() else _CHUNK_SCORES
-    for start in range(0, width, _QUERY_BLOCK):
-        stop = min(start + _QUERY_BLOCK, width)
+    for start in range(0, width, QUERY_BLOCK):
+        stop = min(start + QUERY_BLOCK, width)
         size = max(1, scores // ((stop - start) * stop))
         for first in range(0, count, size):
             yield slice(first, first + size), slice(start, stop), slice(0, stop)

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -45,8 +46,10 @@ def built_library(source: Path, options: Sequence[str], linked: Path | None) -> 
     command = (compiler, *options, "-fPIC", "-c")
     try:
         place = cache_folder() / "native" / f"{_key(source, command, linked)}.so"
-        if not place.exists():
-            _build(source, command, linked, place)
+        if place.exists():
+            with suppress(OSError):  # damaged: it is made anew
+                return ctypes.CDLL(str(place))
+        _build(source, command, linked, place)
         return ctypes.CDLL(str(place))
     except (OSError, subprocess.SubprocessError):
         return None

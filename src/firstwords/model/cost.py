@@ -8,12 +8,6 @@ from firstwords.settings import ModelSettings
 
 _FLOAT = 4
 
-_QUERY_BLOCK = 128
-"""Queries that attend at once on a CPU, as in `model.attention`."""
-_LONGEST_LINE = 64
-"""Tokens of a sequence up to which attention keeps no weights, as in `model.lines`."""
-_CHUNK_LOGITS = 5 * 2**24
-"""Logits that the loss holds at once, as in `model.loss`."""
 _HELD_OVER_KEPT, _HELD_OVER_KEPT_HALF = 1.4, 1.35
 """Memory held over what the backward pass needs, for what a block makes on its way and what is lost between blocks of
 other sizes. Measured, as the next."""
@@ -59,9 +53,12 @@ def activation_bytes_per_token(shape: ModelSettings, context: int, *, half: bool
     attention's output and three feed-forward widths; in float32 the residual stream twice; of attention, the weights of
     every key that a block of queries sees.
     """
+    from firstwords.model.attention import QUERY_BLOCK
+    from firstwords.model.lines import LONGEST_LINE
+
     product_bytes = 2 if half else _FLOAT
     kept = (6 * shape.hidden + 3 * shape.intermediate) * product_bytes + 2 * shape.hidden * _FLOAT
-    keys = 0 if context <= _LONGEST_LINE else (max(context, _QUERY_BLOCK) + _QUERY_BLOCK) // 2
+    keys = 0 if context <= LONGEST_LINE else (max(context, QUERY_BLOCK) + QUERY_BLOCK) // 2
     return shape.layers * (kept + shape.heads * keys * product_bytes)
 
 
@@ -83,6 +80,8 @@ def training_memory_bytes(
     (Python, PyTorch) is not counted. Within 15% of what Models A and B were measured to take, compiled, on a CPU, in
     micro-batches of 700 to 4,096 tokens (benchmarks/memory.py); a GPU needs less.
     """
+    from firstwords.model.loss import CHUNK_LOGITS
+
     cost = ModelCost.of(shape, vocabulary)
     tokens = micro_tokens if step_tokens is None else min(micro_tokens, step_tokens)
     at_once = tokens == step_tokens
@@ -91,7 +90,7 @@ def training_memory_bytes(
     kept_layers = 1 if checkpointing else shape.layers
     per_token = activation_bytes_per_token(shape, context or shape.positions, half=half) * kept_layers // shape.layers
     stream = shape.hidden * _FLOAT * (shape.layers if checkpointing else 1)
-    logits = (2 if half else _FLOAT) * min(_CHUNK_LOGITS, tokens * vocabulary)
+    logits = (2 if half else _FLOAT) * min(CHUNK_LOGITS, tokens * vocabulary)
     if at_once:  # the only logits of a step are gone before there are gradients of the blocks
         logits = max(0, logits - _FLOAT * cost.matrix_parameters)
     return round(

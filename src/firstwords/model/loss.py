@@ -16,7 +16,7 @@ from firstwords.model.llama import compute_dtype
 IGNORE = -100
 """A target that is none, as in PyTorch's cross_entropy."""
 
-_CHUNK_LOGITS = 5 * 2**24
+CHUNK_LOGITS = 5 * 2**24
 """Entries of the largest logits chunk: 160 MiB of bfloat16. Smaller chunks add the gradient of the whole unembedding
 more often, which costs more."""
 
@@ -51,7 +51,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         grad_hidden_ND = torch.empty_like(hidden_ND)
         grad_weight_VD: Tensor | None = None
         with torch.autocast(hidden_ND.device.type, enabled=False):
-            for rows in _chunks(len(targets_N), len(weight_VD), _CHUNK_LOGITS):
+            for rows in _chunks(len(targets_N), len(weight_VD), CHUNK_LOGITS):
                 hidden_nD = hidden_ND[rows].detach().to(dtype)
                 grad_nV = hidden_nD @ product_VD.T  # the logits, until the next line makes their gradient of them
                 loss += _logits_to_gradient_(grad_nV, targets_N[rows], z_loss)
@@ -110,7 +110,7 @@ def target_log_probs(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) ->
     dtype = compute_dtype(weight_VD)
     product_VD = weight_VD.to(dtype)
     out_N = torch.empty(len(targets_N), device=hidden_ND.device, dtype=torch.float32)
-    logits = _CPU_CHUNK_LOGITS_READ if hidden_ND.device.type == "cpu" else _CHUNK_LOGITS
+    logits = _CPU_CHUNK_LOGITS_READ if hidden_ND.device.type == "cpu" else CHUNK_LOGITS
     with torch.autocast(hidden_ND.device.type, enabled=False):
         for rows in _chunks(len(targets_N), len(weight_VD), logits):
             logits_nV = (hidden_ND[rows].to(dtype) @ product_VD.T).float()

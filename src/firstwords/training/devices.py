@@ -46,6 +46,11 @@ class Device:
         """Tokens that pass the model at once: enough to fill the device, few enough for its memory."""
         return 32_768 if self.kind == "cuda" else 4_096
 
+    def prepare_training(self) -> None:
+        """Before the first tensors of a training: on a CPU, large ones have a heap of their own from now on."""
+        if self.kind == "cpu":
+            tensor_heap()
+
     @property
     def leaves_cpu_idle(self) -> bool:
         """Whether other work can be done while it makes a step: the next batch gathered, a state written."""
@@ -126,13 +131,11 @@ def prepare_process() -> None:
     """Settings of the process that make the CPU's work faster or smaller; no result changes by more than rounding.
 
     oneDNN keeps a compiled kernel for each of the last 1,024 shapes that it met, up to a megabyte each; a training on
-    lines needs a fourth of them (docs/experiments.md). Large tensors get a heap of their own. What glibc's malloc is
-    left with, or has without a compiler, it is told to keep: it gives blocks back to the system at once and gets them
-    anew, page by page, zeroed, a fifth of a training step.
+    lines needs a fourth of them (docs/experiments.md). glibc's malloc is told to keep what it has: it gives blocks back
+    to the system at once and gets them anew, page by page, zeroed, a fifth of a training step. (A training's large
+    tensors have a heap of their own, where there is a compiler: `Device.prepare_training`.)
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
-    if not torch.cuda.is_available():
-        tensor_heap()
     mallopt = _of_glibc("mallopt")
     if mallopt and "MALLOC_ARENA_MAX" not in os.environ:
         m_trim_threshold, m_mmap_max = -1, -4  # numbers of <malloc.h>

@@ -77,6 +77,7 @@ def train(
     """
     prepare_process()
     device = choose_device(recipe.training)
+    device.prepare_training()
     with reproducible(recipe.training.deterministic), products_by_onednn(), joined(device.kind) as processes:
         return _train(recipe, vocabulary, tokens, folder, device, processes, reporter or Silent(), on_checkpoint)
 
