@@ -125,13 +125,13 @@ class RunFolder:
 
     def result(self, name: str) -> dict[str, Any]:
         """What `evaluation/<name>.json` holds, as in `blimp.firstwords` or `untrained.blimp.firstwords`."""
-        return read_json(self._result_path(name))
+        return read_json(self.result_path(name))
 
     def has_result(self, name: str, fingerprint: str | None = None) -> bool:
         """Whether a result is done and still there; with `fingerprint`, whether it is of those settings."""
         mark = self.mark(f"evaluation.{name}")
         same = mark is not None and fingerprint in (None, mark.fingerprint)
-        return same and self._result_path(name).is_file()
+        return same and self.result_path(name).is_file()
 
     def facts(self) -> dict[str, Any]:
         """The content of run.json; empty where there is none."""
@@ -207,7 +207,8 @@ class RunFolder:
             else:
                 left.unlink(missing_ok=True)
 
-    def _result_path(self, name: str) -> Path:
+    def result_path(self, name: str) -> Path:
+        """Where the result of that name is kept."""
         return self.stage("evaluation") / f"{name}.json"
 
     def _mark_path(self, stage: str) -> Path:

@@ -122,13 +122,13 @@ def print_summaries(summaries: Sequence[RunSummary]) -> None:
 
 def print_accuracies(models: Sequence[HasResults]) -> None:
     """Accuracies in percent with their intervals, the untrained control beside the trained model; other tasks last."""
-    from firstwords.report.results import accuracy_tables, comparison_lines, measure_table
+    from firstwords.report.results import accuracy_tables, measure_table
 
     for name, table in accuracy_tables(models).items():
         print(f"\n{name}: accuracy in %, with 95% intervals")
-        print_columns(table, right=range(1, len(table[0])), repeated=2)
-        for line in comparison_lines(models, name):
+        print_columns(table.rows, right=range(1, len(table.rows[0])), repeated=2)
+        for line in table.lines:
             print(line)
-    if table := measure_table(models):
+    if rows := measure_table(models):
         print("\nother tasks, with 95% intervals")
-        print_columns(table, right=range(2, len(table[0])))
+        print_columns(rows, right=range(2, len(rows[0])))

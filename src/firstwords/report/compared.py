@@ -17,6 +17,7 @@ from firstwords.evaluation.statistics import Interval, SeedsInterval
 from firstwords.report.comparison import SURE, Comparison, Overall, Row, compare
 from firstwords.report.judgements import Result, find_results, read_result
 from firstwords.report.page_parts import listed
+from firstwords.report.results import titles, undamaged
 from firstwords.report.summary import RunSummary, fact_groups, summarize
 from firstwords.run_folder import RunFolder, read_json
 
@@ -178,19 +179,40 @@ def _cell(side: Sequence[Seed], label: str, by_run: Mapping[int, str]) -> str:
 
 
 def _accuracies(sides: Sequence[Sequence[Seed]], known: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """All results on minimal pairs that any of the models has, and their other tasks."""
+    """All results on minimal pairs that any of the models has, and their other tasks; those on other data apart."""
     found: dict[str, list[str]] = {}
-    read = [[_accuracies_of(seed) for seed in side] for side in sides]
+    read = [[_told_by(seed) for seed in side] for side in sides]
     for name in dict.fromkeys(name for side in read for seed in side for name in seed):
-        pairs = next(seed[name][1] for side in read for seed in side if name in seed)
-        cells = [_joined([accuracy(seed[name][0]) for seed in side if name in seed]) for side in read]
-        found[f"{name} ({pairs:,} pairs)"] = known.get(name, cells)
-    measures = [[seed.run.measures if seed.run else {} for seed in side] for side in sides]
-    for name in dict.fromkeys(name for side in measures for seed in side for name in seed):
-        metric = next(seed[name].metric for side in measures for seed in side if name in seed)
-        found[f"{name} ({metric})"] = [
-            _joined([f"{seed[name].value:.3f}" for seed in side if name in seed]) for side in measures
-        ]
+        told = [[seed[name] for seed in side if name in seed] for side in read]
+        for version, title in titles(name, (one.sha256 for side in told for one in side)).items():
+            alike = [[one for one in side if one.sha256 == version] for side in told]
+            counted = next(one.counted for side in alike for one in side)
+            cells = [_joined([one.cell for one in side]) for side in alike]
+            found[f"{title} ({counted})"] = known.get(title, cells)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A seed's result in a cell. counted: `13,400 pairs`, or a task's metric. sha256: of the data."""
+
+    cell: str
+    counted: str
+    sha256: str
+
+
+def _told_by(seed: Seed) -> dict[str, _Told]:
+    """All results by `<suite>.<protocol>`: minimal pairs, then other tasks."""
+    found = {}
+    for key, path in seed.results.items():
+        name = ".".join(key)
+        with undamaged(name, path):
+            values = read_json(path)
+            overall, sha256 = values["overall"], values["data"]["sha256"]
+            interval = Interval(overall["accuracy"], overall["low"], overall["high"])
+            found[name] = _Told(accuracy(interval), f"{overall['pairs']:,} pairs", sha256)
+    for name, one in seed.run.measures.items() if seed.run else ():
+        found[name] = _Told(f"{one.value:.3f}", one.metric, one.sha256)
     return found
 
 
@@ -203,15 +225,6 @@ def _facts_of(seed: Seed) -> dict[str, Any]:
     for path in seed.results.values():
         return cast(dict[str, Any], read_json(path).get("model", {}))
     return {}
-
-
-def _accuracies_of(seed: Seed) -> dict[str, tuple[Interval, int]]:
-    """Overall accuracies and pair counts by `<suite>.<protocol>`."""
-    found = {}
-    for key, path in seed.results.items():
-        overall = read_json(path)["overall"]
-        found[".".join(key)] = (Interval(overall["accuracy"], overall["low"], overall["high"]), overall["pairs"])
-    return found
 
 
 # ---- what the forms share ----

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from firstwords.errors import FirstwordsError
 from firstwords.evaluation.reference import reference_overall, reference_phenomena
 from firstwords.run_folder import RunFolder, read_json
 
@@ -37,8 +39,10 @@ class Evaluation:
     beside: dict[str, dict[str, float]]
     """What it must be compared with, overall ("") and by phenomenon: floors that need no grammar, and on BLiMP what its
     paper tells of other models and people."""
-    overlap: str = ""
+    overlap: str
     """What of the suite stands in the training text, and the accuracy without it; empty where nobody looked."""
+    sha256: str
+    """Of the pairs. Accuracies on others do not stand beside these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Measured:
     high: float | None
     items: int
     parts: dict[str, float]
+    sha256: str
+    """Of its items. Numbers of others do not stand beside this one."""
 
 
 class HasResults(Protocol):
@@ -95,20 +101,37 @@ def result_names(run: RunFolder) -> list[str]:
 
 
 def read_results(run: RunFolder, checkpoint: str | None = None) -> tuple[dict[str, Evaluation], dict[str, Measured]]:
-    """Results of one checkpoint (None: the selected one) by `<suite>.<protocol>`: minimal pairs, and other tasks."""
+    """Results of one checkpoint (None: the selected one) by `<suite>.<protocol>`: minimal pairs, and other tasks.
+
+    Raises FirstwordsError where one is damaged.
+    """
     evaluations: dict[str, Evaluation] = {}
     measures: dict[str, Measured] = {}
     for name in result_names(run):
         of, plain = checkpoint_of(name)
         if of != checkpoint:
             continue
-        values = run.result(name)
-        if "metric" in values:
-            measures[plain] = _measured(values)
-        else:
-            pairs = values["data"]["sha256"]
-            evaluations[plain] = _evaluation(values, _floors(run, plain, pairs), _overlap(run, plain, pairs))
+        with undamaged(name, run.result_path(name)):
+            values = run.result(name)
+            if "metric" in values:
+                measures[plain] = _measured(values)
+            else:
+                pairs = values["data"]["sha256"]
+                evaluations[plain] = _evaluation(values, _floors(run, plain, pairs), _overlap(run, plain, pairs))
     return evaluations, measures
+
+
+@contextmanager
+def undamaged(name: str, path: Path) -> Iterator[None]:
+    """What reads the file of a result; what it lacks, or has of another kind, is told as damage."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise FirstwordsError(
+            f"the result '{name}' is damaged: {type(error).__name__}: {error}",
+            where=str(path),
+            do="delete it and evaluate again",
+        ) from None
 
 
 def _floors(run: RunFolder, plain: str, pairs: str) -> dict[str, dict[str, float]]:
@@ -161,6 +184,7 @@ def _evaluation(values: dict[str, Any], floors: dict[str, dict[str, float]], ove
         f"mean of {len(values['paradigms'])} paradigms" if paradigms else "all pairs pooled",
         floors | references,
         overlap,
+        values["data"]["sha256"],
     )
 
 
@@ -171,24 +195,14 @@ def _accuracy(values: dict[str, Any]) -> Accuracy:
 def _measured(values: dict[str, Any]) -> Measured:
     overall = values["overall"]
     parts = {name: part["value"] for name, part in values["parts"].items()}
-    return Measured(values["metric"], overall["value"], overall["low"], overall["high"], overall["items"], parts)
+    found = overall["value"], overall["low"], overall["high"], overall["items"]
+    return Measured(values["metric"], *found, parts, values["data"]["sha256"])
 
 
-def comparison_lines(models: Sequence[HasResults], name: str) -> list[str]:
-    """What the accuracies of `<suite>.<protocol>` must be compared with: a line of floors a model, one of the paper."""
-    lines: dict[str, None] = {}
-    for model in models:
-        beside = model.evaluations[name].beside if name in model.evaluations else {}
-        floors = {key: one[""] for key, one in beside.items() if not key.endswith(_PAPER)}
-        paper = {key.removesuffix(_PAPER): one[""] for key, one in beside.items() if key.endswith(_PAPER)}
-        whose = f" of {model.name}'s text" if len(models) > 1 else ""
-        for title, found in ((f"without grammar{whose}", floors), ("BLiMP's paper, overall", paper)):
-            if found:
-                lines[f"{title}: " + ", ".join(f"{key} {100 * share:.1f}" for key, share in found.items())] = None
-        overlap = model.evaluations[name].overlap if name in model.evaluations else ""
-        if overlap:
-            lines[f"overlap{whose}: {overlap}"] = None
-    return list(lines)
+def titles(name: str, versions: Iterable[str]) -> dict[str, str]:
+    """What results of `<suite>.<protocol>` are called, by the checksum of their data: those of the first as it is."""
+    first, *others = dict.fromkeys(versions)
+    return {first: name} | {other: f"{name} on other data, {other[:8]}" for other in others}
 
 
 def beside_table(model: HasResults, name: str) -> list[list[str]]:
@@ -201,31 +215,77 @@ def beside_table(model: HasResults, name: str) -> list[list[str]]:
     return rows
 
 
-def accuracy_tables(runs: Sequence[HasResults]) -> dict[str, list[list[str]]]:
-    """For each `<suite>.<protocol>`: overall and phenomena in percent with 95% intervals, runs side by side."""
-    names = dict.fromkeys(name.removeprefix(UNTRAINED) for run in runs for name in run.evaluations)
-    return {name: _accuracy_table(name, runs) for name in names}
+@dataclass(frozen=True, slots=True)
+class AccuracyTable:
+    """Models side by side on the same pairs. lines: what their accuracies must be compared with."""
+
+    rows: list[list[str]]
+    lines: list[str]
 
 
-def _accuracy_table(name: str, runs: Sequence[HasResults]) -> list[list[str]]:
-    columns: list[tuple[str, Evaluation]] = []
-    for run in runs:
-        if name in run.evaluations:
-            columns.append((run.name, run.evaluations[name]))
-        if UNTRAINED + name in run.evaluations:
-            title = "untrained" if len(runs) == 1 else f"{run.name} untrained"
-            columns.append((title, run.evaluations[UNTRAINED + name]))
-    phenomena = dict.fromkeys(phenomenon for _, found in columns for phenomenon in found.phenomena)
-    rows = [["", "pairs", *(title for title, _ in columns)]]
+@dataclass(frozen=True, slots=True)
+class _Column:
+    title: str
+    found: Evaluation
+    whose: str | None
+    """The model's name; None of an untrained control."""
+
+
+def accuracy_tables(models: Sequence[HasResults]) -> dict[str, AccuracyTable]:
+    """For each `<suite>.<protocol>`: overall and phenomena in percent with 95% intervals, models side by side.
+
+    Where a suite had other pairs when some of them were evaluated, those have a table of their own.
+    """
+    tables = {}
+    for name in dict.fromkeys(name.removeprefix(UNTRAINED) for model in models for name in model.evaluations):
+        columns = list(_columns(name, models))
+        for version, title in titles(name, (column.found.sha256 for column in columns)).items():
+            alike = [column for column in columns if column.found.sha256 == version]
+            tables[title] = AccuracyTable(_accuracy_rows(alike), _comparison_lines(alike, several=len(models) > 1))
+    return tables
+
+
+def _columns(name: str, models: Sequence[HasResults]) -> Iterator[_Column]:
+    for model in models:
+        if name in model.evaluations:
+            yield _Column(model.name, model.evaluations[name], model.name)
+        if UNTRAINED + name in model.evaluations:
+            title = "untrained" if len(models) == 1 else f"{model.name} untrained"
+            yield _Column(title, model.evaluations[UNTRAINED + name], None)
+
+
+def _accuracy_rows(columns: Sequence[_Column]) -> list[list[str]]:
+    phenomena = dict.fromkeys(phenomenon for column in columns for phenomenon in column.found.phenomena)
+    rows = [["", "pairs", *(column.title for column in columns)]]
     lines: list[tuple[str, list[Accuracy | None]]] = [
-        (phenomenon.replace("_", " "), [found.phenomena.get(phenomenon) for _, found in columns])
+        (phenomenon.replace("_", " "), [column.found.phenomena.get(phenomenon) for column in columns])
         for phenomenon in phenomena
     ]
-    lines.append((f"overall ({columns[0][1].overall_is})", [found.overall for _, found in columns]))
+    lines.append((f"overall ({columns[0].found.overall_is})", [column.found.overall for column in columns]))
     for label, cells in lines:
         pairs = next(cell.pairs for cell in cells if cell is not None)
         rows.append([label, f"{pairs:,}", *(_percent(cell) if cell else "-" for cell in cells)])
     return rows
+
+
+def _comparison_lines(columns: Sequence[_Column], *, several: bool) -> list[str]:
+    """A line of floors a model, one of the paper, one of the overlap. several: whether it must be said whose text is
+    meant.
+    """
+    lines: dict[str, None] = {}
+    for column in columns:
+        if column.whose is None:
+            continue
+        beside = column.found.beside
+        floors = {key: one[""] for key, one in beside.items() if not key.endswith(_PAPER)}
+        paper = {key.removesuffix(_PAPER): one[""] for key, one in beside.items() if key.endswith(_PAPER)}
+        whose = f" of {column.whose}'s text" if several else ""
+        for title, shares in ((f"without grammar{whose}", floors), ("BLiMP's paper, overall", paper)):
+            if shares:
+                lines[f"{title}: " + ", ".join(f"{key} {100 * share:.1f}" for key, share in shares.items())] = None
+        if column.found.overlap:
+            lines[f"overlap{whose}: {column.found.overlap}"] = None
+    return list(lines)
 
 
 def _percent(accuracy: Accuracy) -> str:
@@ -240,8 +300,10 @@ def measure_table(models: Sequence[HasResults]) -> list[list[str]]:
     rows = [["", "metric", *(model.name for model in models)]]
     for name in names:
         found = [model.measures.get(name) for model in models]
-        metric = next(one.metric for one in found if one is not None)
-        rows.append([name, metric, *(_measure(one) if one else "-" for one in found)])
+        for version, title in titles(name, (one.sha256 for one in found if one)).items():
+            alike = [one if one and one.sha256 == version else None for one in found]
+            metric = next(one.metric for one in alike if one)
+            rows.append([title, metric, *(_measure(one) if one else "-" for one in alike)])
     return rows
 
 
