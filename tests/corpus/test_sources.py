@@ -103,6 +103,9 @@ def test_files_are_read_in_the_same_order_whatever_the_file_system_says(
                 self.entries = list(entries)[::-1]
 
         def __enter__(self) -> Iterator[os.DirEntry]:
+            return iter(self)
+
+        def __iter__(self) -> Iterator[os.DirEntry]:
             return iter(self.entries)
 
         def __exit__(self, *args: object) -> None:

@@ -307,6 +307,14 @@ def test_sentences_to_the_letter() -> None:
     )
 
 
+def test_a_copied_seed_is_told() -> None:
+    one, other = (result(name, flat(0.6), number) for number, name in enumerate(("a", "b")))
+    found = compare([one, replace(one, name="copy", where="copy.json"), other], [result("c", flat(0.6), 3)])
+    assert [note for note in found.notes if "alike" in note] == [
+        "a and copy judge every pair alike: a copy is no second seed."
+    ]
+
+
 def test_several_seeds_are_one_side() -> None:
     a = [result(f"a-{seed}", flat(0.6), seed) for seed in range(3)]
     b = [result(f"b-{seed}", flat(0.7), 10 + seed) for seed in range(3)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -292,6 +293,12 @@ def _notes(a: Sequence[Result], b: Sequence[Result]) -> list[str]:
     results = list({result.where: result for result in (*a, *b)}.values())
     of_all = [note for note in results[0].notes if all(note in result.notes for result in results)]
     own = [f"{result.name}: {note}" for result in results for note in result.notes if note not in of_all]
+    own += [
+        f"{one.name} and {other.name} judge every pair alike: a copy is no second seed."
+        for side in (a, b)
+        for one, other in combinations(side, 2)
+        if one.outcomes == other.outcomes
+    ]
     if len(a) == len(b) == 1:
         seeds = (
             "One seed each: this is about these two models. Other seeds of the same recipes may differ as much; give "
