@@ -12,15 +12,11 @@ constexpr int64_t kNodesAtOnce = 64;
 
 // The sum of a vector's entries, halves upon halves.
 inline float total(const Vector& vector) {
-  typedef float Half __attribute__((vector_size(32)));
-  typedef float Quarter __attribute__((vector_size(16)));
-  Half halves[2];
-  std::memcpy(halves, &vector, sizeof vector);
-  const Half half = halves[0] + halves[1];
-  Quarter quarters[2];
-  std::memcpy(quarters, &half, sizeof half);
-  const Quarter quarter = quarters[0] + quarters[1];
-  return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
+  float parts[kLanes];
+  std::memcpy(parts, &vector, sizeof parts);
+  for (int64_t half = kLanes / 2; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) parts[i] += parts[i + half];
+  return parts[0];
 }
 
 // What is turned by its position's angle: each pair (x[i], x[i + E/2]).
@@ -114,7 +110,10 @@ extern "C" {
 void attend_along_tree(const float* qkv, const float* cosines, const float* sines, const int64_t* positions, float* out,
                        int64_t nodes, int64_t heads, int64_t kv_heads, int64_t size, int64_t depth, int threads) {
   const Tree tree{qkv, cosines, sines, positions, out, nodes, heads, kv_heads, size, depth, (heads + 2 * kv_heads) * size};
-  const auto attend_of = size == 64 ? attend<4> : size == 32 ? attend<2> : size == 128 ? attend<8> : attend<0>;
+  const auto attend_of = size == 64    ? attend<64 / kLanes>
+                         : size == 32  ? attend<32 / kLanes>
+                         : size == 128 ? attend<128 / kLanes>
+                                       : attend<0>;
   const int64_t parts = (nodes + kNodesAtOnce - 1) / kNodesAtOnce;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
   for (int64_t part = 0; part < parts; ++part) {

@@ -8,7 +8,13 @@
 
 namespace {
 
+#if defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 4;
+#endif
 
 typedef float Vector __attribute__((vector_size(4 * kLanes)));
 
