@@ -125,9 +125,9 @@ class TestSets:
 def expand(
     names: Iterable[str], protocols: Sequence[str], tests: TestSets, *, masked: bool, fast: bool = False
 ) -> list[Asked]:
-    """What is asked for by names of test sets and of collections.
+    """What is asked for by names of test sets, of results such as `blimp.card`, and of collections.
 
-    protocols: for every test set that can be measured by them; where none is given, each takes its default.
+    protocols: for every test set whose name has none; where none is given, each takes its default.
     fast: take the smaller sets that a collection has for the checkpoints of a learning curve. A collection leaves out,
     and says so, what is nowhere under --data; a test set that is named itself must be there.
     """
@@ -136,7 +136,7 @@ def expand(
     found: list[Asked] = []
     for name in names:
         collected = name in collection_names()
-        members = find_collection(name).members(fast=fast, masked=masked) if collected else [(name, None)]
+        members = find_collection(name).members(fast=fast, masked=masked) if collected else [_named(name)]
         for test, own_protocol in members:
             try:
                 tests.read(test)
@@ -146,7 +146,8 @@ def expand(
                 if tests.lookup.say:
                     tests.lookup.say(f"{name} without {test}: {error.what}")
                 continue
-            chosen = protocols or ([own_protocol] if own_protocol else [_default_protocol(tests, test, masked)])
+            given = () if own_protocol and not collected else protocols
+            chosen = given or [own_protocol or _default_protocol(tests, test, masked)]
             found += [Asked(test, protocol, name if collected else None) for protocol in chosen]
         if collected and not any(one.collection == name for one in found):
             raise NotFound(
@@ -157,6 +158,14 @@ def expand(
     for asked in found:
         tests.check(asked)
     return list(dict.fromkeys(found))
+
+
+def _named(name: str) -> tuple[str, str | None]:
+    """Test set and protocol of `blimp.card`; of a test set's own name there is no protocol."""
+    from firstwords.evaluation.tasks import task_names
+
+    test, _, protocol = name.rpartition(".")
+    return (test, protocol) if test in task_names() else (name, None)
 
 
 def _default_protocol(tests: TestSets, test: str, masked: bool) -> str:

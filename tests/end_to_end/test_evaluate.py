@@ -210,6 +210,7 @@ def test_a_list_describes_every_test_set_and_protocol(run: Ran) -> None:
         (("evaluate",), "no model is named"),
         (("evaluate", "nobody"), "there is no model 'nobody'"),
         (("evaluate", "tiny", "--suite", "blimpp"), "did you mean 'blimp'"),
+        (("evaluate", "tiny", "--suite", "grammar.frstwords"), "did you mean 'firstwords'"),
         (("evaluate", "tiny", "--suite", "pairs.csv"), "sentence_good"),
         (("evaluate", "tiny", "--suite", "pairs.csv", "--good", "god", "--bad", "bad"), "did you mean 'good'"),
         (("evaluate", "tiny", *OWN, "--protocol", "lm_eval"), "did you mean 'lm-eval'"),

@@ -29,8 +29,8 @@ def evaluate(
     suite: Annotated[
         tuple[str, ...],
         Parameter(
-            help="Test set: a name, a collection such as babylm-2025, or the path of pairs of your own (.csv, .tsv, "
-            ".jsonl). May be given again. A run's recipe names its own.",
+            help="Test set: a name (blimp, or with its protocol blimp.card), a collection such as babylm-2025, or the "
+            "path of pairs of your own (.csv, .tsv, .jsonl). May be given again. A run's recipe names its own.",
             show_default=False,
             consume_multiple=False,
         ),

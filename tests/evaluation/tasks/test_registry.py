@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from firstwords import assessment
 from firstwords.errors import FirstwordsError
 from firstwords.evaluation import tasks
 from firstwords.evaluation.protocols import PROTOCOLS
 from firstwords.evaluation.tasks import collection_names, find_collection, find_task, task_names
-from firstwords.evaluation.tasks.task import PairsTask
+from firstwords.evaluation.tasks.task import Lookup, PairsTask
 
 FOLDER = Path(__file__).parents[3] / "src" / "firstwords" / "evaluation" / "tasks"
 
@@ -67,3 +68,13 @@ def test_describing_all_tasks_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_result_is_asked_for_by_its_name(tmp_path: Path) -> None:
+    tests = assessment.TestSets(Lookup((), tmp_path, offline=True))
+    asked = assessment.expand(["grammar.card", "grammar"], ["lm-eval", "pll"], tests, masked=False)
+    assert list(map(str, asked)) == ["grammar.card", "grammar.lm-eval", "grammar.pll"]
+    assert list(map(str, assessment.expand(["grammar.card", "grammar"], [], tests, masked=False))) == [
+        "grammar.card",
+        "grammar.firstwords",
+    ]
