@@ -41,6 +41,14 @@ def test_a_contradiction_is_one_clear_error(settings: dict[str, str], message: s
     assert "training" in (found.value.where or "")
 
 
+def test_a_vocabulary_has_room_for_all_bytes() -> None:
+    small = {"tokenizer.vocabulary": "255"}
+    with pytest.raises(FirstwordsError, match="256 entries or more") as found:
+        Recipe.load("quickstart").override(small)
+    assert "tokenizer" in str(found.value.where)
+    assert Recipe.load("quickstart").override(small | {"tokenizer.all-bytes": "false"}).tokenizer.vocabulary == 255
+
+
 def test_every_choice_survives_the_recipe_file() -> None:
     settings = {
         "optimizer": "muon", "muon-lr": "0.02", "muon-scale": "original", "muon-momentum": "0.9",

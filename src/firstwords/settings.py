@@ -111,6 +111,12 @@ class TokenizerSettings(Settings):
     pad: Annotated[str, Field(min_length=1)] = "<pad>"
     """Token that fills up; never a target."""
 
+    @model_validator(mode="after")
+    def _bytes_fit(self) -> Self:
+        if self.all_bytes and self.vocabulary < 256:
+            raise ValueError("a vocabulary that has all 256 bytes has 256 entries or more (or set all-bytes = false)")
+        return self
+
 
 class TokenSettings(Settings):
     """From text to rows of token ids."""

@@ -441,6 +441,11 @@ def test_checkpoint_that_is_not_there(done: Path, complaint: Complaint) -> None:
     assert "did you mean 'last'?" in message
 
 
+@pytest.mark.parametrize("temperature", ["-0.5", "nan", "inf"])
+def test_temperature_that_is_none(done: Path, complaint: Complaint, temperature: str) -> None:
+    assert "--temperature" in complaint("generate", "tiny", "The cat", "--temperature", temperature)
+
+
 def test_damaged_tokenizer(done: Path, complaint: Complaint) -> None:
     (done / "tokenizer" / "tokenizer.json").write_text("{}")
     assert str(Path("runs") / "tiny" / "tokenizer") in complaint("generate", "tiny", "The cat")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -84,9 +85,16 @@ def generate(
     json: Json = False,
 ) -> None:
     """Let a run's model go on with a text."""
+    from firstwords.errors import FirstwordsError
     from firstwords.recipe import Recipe
     from firstwords.run_folder import find_run
 
+    if not 0 <= temperature < math.inf:
+        raise FirstwordsError(
+            f"there is no sampling at a temperature of {temperature}",
+            where="--temperature",
+            do="give a number above 0, or 0 for the likeliest token each time",
+        )
     folder = find_run(run, workspace)
     recipe = Recipe.load(folder.path / "recipe.toml")
     chosen = checkpoint or recipe.training.select
