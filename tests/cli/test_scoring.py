@@ -107,6 +107,14 @@ def test_a_line_that_is_no_utf8_is_named() -> None:
     assert caught.value.where == "stories.txt:2"
 
 
+def test_what_stands_before_such_a_line_is_scored(subject: OwnModel, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = texts_of(io.BytesIO(b"The cat\nThe dog\nb\xe9d\nThe end\n"), "stories.txt")
+    with pytest.raises(FirstwordsError, match="no valid UTF-8"):
+        print_file(subject, lines, _Wanted.of("word", None), Manner.of(subject))
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out), delimiter="\t"))
+    assert [(row["line"], row["text"]) for row in rows] == [("1", "The"), ("1", "cat"), ("2", "The"), ("2", "dog")]
+
+
 def test_many_lines_are_scored_in_few_calls_of_the_model(
     vocabulary: Vocabulary, capsys: pytest.CaptureFixture[str]
 ) -> None:

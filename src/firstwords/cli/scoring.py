@@ -242,12 +242,17 @@ def texts_of(file: BinaryIO, name: str, *, paragraphs: bool = False) -> Iterator
 def _chunks(texts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
     chunk: list[tuple[int, str]] = []
     characters = 0
-    for number, text in texts:
-        chunk.append((number, text))
-        characters += len(text)
-        if len(chunk) == _TEXTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+    try:
+        for number, text in texts:
+            chunk.append((number, text))
+            characters += len(text)
+            if len(chunk) == _TEXTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+                yield chunk
+                chunk, characters = [], 0
+    except FirstwordsError:
+        if chunk:  # what stands before a line that cannot be read is scored all the same
             yield chunk
-            chunk, characters = [], 0
+        raise
     if chunk:
         yield chunk
 
