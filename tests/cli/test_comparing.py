@@ -173,6 +173,7 @@ def test_the_ending_of_the_file_says_its_form(
     assert printed(capsys, "model-a", "other", workspace, form="latex", output=tmp_path / "c") == [str(tmp_path / "c")]
     assert "--format" in (refused("model-a", "other", workspace, output=tmp_path / "c.doc").do or "")
     assert "--json is no html" in refused("model-a", "other", workspace, form="html", json=True).what
+    assert "is a folder" in refused("model-a", "other", workspace, form="html", output=tmp_path).what
 
 
 def test_charts_are_written_where_they_are_asked_for_and_shown_from_there(

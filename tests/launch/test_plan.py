@@ -124,6 +124,13 @@ def test_of_a_large_budget_a_sample_tells_about_as_much(tmp_path: Path, monkeypa
     assert sampled.text.train_bytes == pytest.approx(400_000, rel=0.02)
 
 
+def test_the_dev_text_of_an_enormous_budget_is_sampled_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_SAMPLE_BYTES", 100_000)
+    plan = plan_of(recipe(corpus__budget="900 GB", corpus__dev_budget="40 kB"), tmp_path)
+    assert plan.text.train_bytes == pytest.approx(900e9, rel=0.02)
+    assert plan.text.dev_tokens > 0
+
+
 def test_times_and_memory_are_measured(measured: Plan) -> None:
     assert measured.training.tokens_per_second is not None
     assert measured.training.tokens_per_second > 0

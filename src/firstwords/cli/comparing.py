@@ -86,6 +86,10 @@ def _form(form: Format | None, output: Path | None, *, json: bool) -> Format:
 
     if json and form not in (None, "json"):
         raise FirstwordsError(f"--json is no {form}", where="--json and --format", do="give one of them")
+    if output is not None and output.is_dir():
+        raise FirstwordsError(
+            f"'{output}' is a folder", where="--output", do=f"name a file in it, such as {output / 'comparison.html'}"
+        )
     if json or form is not None:
         return form or "json"
     if output is None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _WHOLE_BYTES = 20_000_000
 """Texts up to this size are made whole."""
 _SAMPLE_BYTES = 6_000_000
+_LEAST_SAMPLE = 20_000
+"""Bytes or words that a sample takes of a text that has so many: of a small one, a share would be nothing."""
 _BYTES_PER_WORD = 5.5
 """Of English text; used only to choose the size of a sample."""
 _SMALLEST_VOCABULARY = 512
@@ -142,7 +144,8 @@ def _sample(recipe: Recipe) -> Recipe | None:
 
 
 def _part_of(budget: Budget, share: float) -> str:
-    return f"{max(1, round(share * budget.amount))} {'words' if budget.unit == 'words' else 'B'}"
+    amount = max(round(share * budget.amount), min(_LEAST_SAMPLE, budget.amount))
+    return f"{amount} {'words' if budget.unit == 'words' else 'B'}"
 
 
 def _make_corpus(recipe: Recipe, inputs: Inputs, folder: Path) -> list[FirstwordsError]:
