@@ -161,11 +161,14 @@ def expand(
 
 
 def _named(name: str) -> tuple[str, str | None]:
-    """Test set and protocol of `blimp.card`; of a test set's own name there is no protocol."""
+    """Test set and protocol of `blimp.card`; names of test sets and files of one's own, as `blimp.csv`, have none."""
+    from firstwords.evaluation.pair_files import ENDINGS
     from firstwords.evaluation.tasks import task_names
 
+    path = Path(name)
     test, _, protocol = name.rpartition(".")
-    return (test, protocol) if test in task_names() else (name, None)
+    own = path.exists() or path.suffix.lower() in ENDINGS
+    return (test, protocol) if test in task_names() and not own else (name, None)
 
 
 def _default_protocol(tests: TestSets, test: str, masked: bool) -> str:

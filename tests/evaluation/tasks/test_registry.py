@@ -78,3 +78,12 @@ def test_a_result_is_asked_for_by_its_name(tmp_path: Path) -> None:
         "grammar.card",
         "grammar.firstwords",
     ]
+
+
+def test_a_file_of_ones_own_may_be_called_as_a_test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tests = assessment.TestSets(Lookup((), tmp_path, offline=True))
+    with pytest.raises(FirstwordsError, match=r"there is no file or folder 'grammar\.csv'"):
+        assessment.expand(["grammar.csv"], [], tests, masked=False)
+    Path("grammar.csv").write_text("sentence_good,sentence_bad\nThe cat sings.,The cat sing.\n")
+    assert list(map(str, assessment.expand(["grammar.csv"], [], tests, masked=False))) == ["grammar.csv.firstwords"]
