@@ -48,6 +48,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
+def undamaged(what: str, place: Path | str) -> Iterator[None]:
+    """What reads a result's file; what the file lacks, or has of another kind, is told as damage.
+
+    what: as in `the result 'blimp.firstwords'`. Raises FirstwordsError.
+    """
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise FirstwordsError(
+            f"{what} is damaged: {type(error).__name__}: {error}", where=str(place), do="delete it and evaluate again"
+        ) from None
+
+
+@contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that takes the name `path` when the block ends well, and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -184,7 +184,7 @@ def _predictions(results: Path, entry: Entry, lookup: Lookup, year: int) -> tupl
             suite = _task(entry.task).load(lookup)
         except NotFound as error:
             return None, [f"the sentences of {entry.task} are needed again, and {error.what}"]
-    with parts.undamaged(result):
+    with result.undamaged():
         if entry.form in _OF_PAIRS:
             completion = entry.form == "completions"
             found = parts.pair_predictions(result, suite, completion=completion, tie_to_good=year == 2025)
@@ -223,7 +223,7 @@ def _fine_tuned(results: Path) -> tuple[parts.Predictions, State]:
         if result is None:
             missing.append(f"glue-{name}.{_TASK[0]}")
             continue
-        with parts.undamaged(result):
+        with result.undamaged():
             own = parts.label_predictions(result)
         lacks += _wrong_sizes(_GLUE, parts.counts_of(own), {name: count})
         found |= own
@@ -244,7 +244,7 @@ def _words(results: Path, asked: Sequence[int], year: int) -> tuple[dict[str, An
         if result is None:
             missing.append(_checkpoint(millions))
             continue
-        with parts.undamaged(result):
+        with result.undamaged():
             own = parts.aoa_surprisals(result, millions)
         if len(own) != aoa_count(year):
             lacks.append(f"at {_checkpoint(millions)}, there are {len(own):,} items, not {aoa_count(year):,}")
@@ -277,7 +277,7 @@ def _fast(results: Path, entry: Entry, asked: Sequence[int], year: int) -> tuple
             missing.append(checkpoint)
             found.append(None)
             continue
-        with parts.undamaged(result):
+        with result.undamaged():
             wrong = _wrong_sizes(entry.key, _fast_sizes(result, entry), fast_counts(entry.key))
             lacks += [f"at {checkpoint}, {one}" for one in wrong]
             found.append(_fast_values(result, entry, year))

@@ -7,15 +7,15 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from firstwords.errors import FirstwordsError
 from firstwords.evaluation.pairs import MinimalPair, Suite
-from firstwords.run_folder import read_json
+from firstwords.run_folder import read_json, undamaged
 
 _AOA_CONTEXTS = 20
 
@@ -31,6 +31,10 @@ class StoredResult:
     facts: Mapping[str, Any]
     rows: Sequence[Mapping[str, str]]
     place: str
+
+    def undamaged(self) -> AbstractContextManager[None]:
+        """What reads the rows; a cell that is missing or no number is told as damage."""
+        return undamaged(f"the table of the result '{self.name}'", self.place)
 
     def number(self, part: str | None = None) -> float:
         """The result's one number, or that of a part."""
@@ -67,17 +71,6 @@ def _stored(name: str, path: Path) -> StoredResult:
             do="delete it and evaluate again",
         ) from None
     return StoredResult(name, facts, rows, str(table))
-
-
-@contextmanager
-def undamaged(result: StoredResult) -> Iterator[None]:
-    """What reads the rows of a result; a cell that is missing or no number is told as damage."""
-    try:
-        yield
-    except (KeyError, ValueError, TypeError):
-        raise FirstwordsError(
-            f"the table of the result '{result.name}' is damaged", where=result.place, do="delete it and evaluate again"
-        ) from None
 
 
 def pair_predictions(result: StoredResult, suite: Suite, *, completion: bool, tie_to_good: bool) -> Predictions:

@@ -17,9 +17,9 @@ from firstwords.evaluation.statistics import Interval, SeedsInterval
 from firstwords.report.comparison import SURE, Comparison, Overall, Row, compare
 from firstwords.report.judgements import Result, find_results, read_result
 from firstwords.report.page_parts import listed
-from firstwords.report.results import titles, undamaged
+from firstwords.report.results import titles
 from firstwords.report.summary import RunSummary, fact_groups, summarize
-from firstwords.run_folder import RunFolder, read_json
+from firstwords.run_folder import RunFolder, read_json, undamaged
 
 By = Literal["phenomenon", "field", "paradigm"]
 """What a line of a table of differences is."""
@@ -206,7 +206,7 @@ def _told_by(seed: Seed) -> dict[str, _Told]:
     found = {}
     for key, path in seed.results.items():
         name = ".".join(key)
-        with undamaged(name, path):
+        with undamaged(f"the result '{name}'", path):
             values = read_json(path)
             overall, sha256 = values["overall"], values["data"]["sha256"]
             interval = Interval(overall["accuracy"], overall["low"], overall["high"])

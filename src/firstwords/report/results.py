@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from firstwords.errors import FirstwordsError
 from firstwords.evaluation.reference import reference_overall, reference_phenomena
-from firstwords.run_folder import RunFolder, read_json
+from firstwords.run_folder import RunFolder, read_json, undamaged
 
 UNTRAINED = "untrained."
 _PAPER = " (paper)"
@@ -111,7 +109,7 @@ def read_results(run: RunFolder, checkpoint: str | None = None) -> tuple[dict[st
         of, plain = checkpoint_of(name)
         if of != checkpoint:
             continue
-        with undamaged(name, run.result_path(name)):
+        with undamaged(f"the result '{name}'", run.result_path(name)):
             values = run.result(name)
             if "metric" in values:
                 measures[plain] = _measured(values)
@@ -119,19 +117,6 @@ def read_results(run: RunFolder, checkpoint: str | None = None) -> tuple[dict[st
                 pairs = values["data"]["sha256"]
                 evaluations[plain] = _evaluation(values, _floors(run, plain, pairs), _overlap(run, plain, pairs))
     return evaluations, measures
-
-
-@contextmanager
-def undamaged(name: str, path: Path) -> Iterator[None]:
-    """What reads the file of a result; what it lacks, or has of another kind, is told as damage."""
-    try:
-        yield
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise FirstwordsError(
-            f"the result '{name}' is damaged: {type(error).__name__}: {error}",
-            where=str(path),
-            do="delete it and evaluate again",
-        ) from None
 
 
 def _floors(run: RunFolder, plain: str, pairs: str) -> dict[str, dict[str, float]]:
