@@ -25,7 +25,7 @@ from firstwords.model.llama import Llama
 from firstwords.recipe import Recipe
 from firstwords.tokens.batches import StepBatch, TokenSequence
 from firstwords.training.compiling import compiled_for, recorded_context
-from firstwords.training.devices import Device, choose_device, prepare_process
+from firstwords.training.devices import Device, choose_device
 from firstwords.training.optimizers import make_optimizer
 from firstwords.training.step import Gradients, StepLoss, update
 from training import A_LONG_TRAINING, recipe_of
@@ -83,7 +83,6 @@ def measure(
 ) -> dict[str, Any]:
     """One way to make the steps."""
     vocabulary = recipe.tokenizer.vocabulary + 2
-    prepare_process()
     device.prepare_training()
     batches = batches_of(recipe)
     model = Llama(recipe.model, vocabulary, seed=1).to(device.kind)

@@ -357,14 +357,13 @@ def ours(given: argparse.Namespace) -> None:
     from firstwords.model.products import products_by_onednn
     from firstwords.tokens.batches import StepBatch, TokenSequence
     from firstwords.training.compiling import compiled_for, recorded_context
-    from firstwords.training.devices import choose_device, prepare_process
+    from firstwords.training.devices import choose_device
     from firstwords.training.micro_batch import micro_tokens_for
     from firstwords.training.optimizers import make_optimizer
     from firstwords.training.step import Gradients, StepLoss, update
 
     # The mean that the others' losses are.
     recipe = recipe_of(given).override({"training.loss-mean-over": "targets"})
-    prepare_process()
     rows, settings = examples(given, recipe), recipe.training
     device = choose_device(settings)
     device.prepare_training()

@@ -14,7 +14,7 @@ from firstwords.model.llama import Llama
 from firstwords.model.products import products_by_onednn
 from firstwords.tokens.batches import Batches, micro_batches
 from firstwords.training.compiling import compiled_for, recorded_context
-from firstwords.training.devices import Device, choose_device, prepare_process
+from firstwords.training.devices import Device, choose_device
 from firstwords.training.micro_batch import micro_tokens_for
 from firstwords.training.optimizers import make_optimizer
 from firstwords.training.step import Gradients, StepLoss, update
@@ -51,7 +51,6 @@ def measure_training(
     recipe: Recipe, vocabulary: int, batches: Batches, device: Device, *, checkpointing: bool, seconds: float = 5.0
 ) -> TrainingSpeed:
     """Train the recipe's model on its first batches for about so many seconds; at least one whole step."""
-    prepare_process()
     device.prepare_training()
     model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
     model.gradient_checkpointing = checkpointing

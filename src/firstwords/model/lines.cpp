@@ -226,7 +226,9 @@ template <typename T>
 void attend(const T* q, const T* k, const T* v, const int32_t* bounds, T* out, int64_t sequences, int64_t longest,
             const Shape& shape, int threads) {
   for_each(bounds, sequences, longest, shape, threads, [&](int64_t first, int64_t tokens, int64_t head, Room& room) {
-    const auto forward_of = shape.size == 64 ? forward<T, 64 / kLanes> : shape.size == 32 ? forward<T, 32 / kLanes> : forward<T, 0>;
+    const auto forward_of = shape.size == 64   ? forward<T, 64 / kLanes>
+                            : shape.size == 32 ? forward<T, 32 / kLanes>
+                                               : forward<T, 0>;
     forward_of(q + first * shape.q_stride, k + first * shape.k_stride, v + first * shape.v_stride,
                out + first * shape.heads * shape.size, tokens, shape, head, room);
   });
@@ -237,7 +239,9 @@ void gradients(const T* q, const T* k, const T* v, const int32_t* bounds, const 
                int64_t sequences, int64_t longest, const Shape& shape, int threads) {
   const int64_t own = shape.heads * shape.size, of_kv = shape.kv_heads * shape.size;
   for_each(bounds, sequences, longest, shape, threads, [&](int64_t first, int64_t tokens, int64_t head, Room& room) {
-    const auto backward_of = shape.size == 64 ? backward<T, 64 / kLanes> : shape.size == 32 ? backward<T, 32 / kLanes> : backward<T, 0>;
+    const auto backward_of = shape.size == 64   ? backward<T, 64 / kLanes>
+                             : shape.size == 32 ? backward<T, 32 / kLanes>
+                                                : backward<T, 0>;
     backward_of(q + first * shape.q_stride, k + first * shape.k_stride, v + first * shape.v_stride, grad + first * own,
                 grad_q + first * own, grad_k + first * of_kv, grad_v + first * of_kv, tokens, shape, head, room);
   });

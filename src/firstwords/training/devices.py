@@ -47,7 +47,8 @@ class Device:
         return 32_768 if self.kind == "cuda" else 4_096
 
     def prepare_training(self) -> None:
-        """Before the first tensors of a training: on a CPU, large ones have a heap of their own from now on."""
+        """`prepare_process`, before a training's first tensors: on a CPU, large ones have a heap of their own, too."""
+        prepare_process()
         if self.kind == "cpu":
             tensor_heap()
 

@@ -25,7 +25,7 @@ from firstwords.training.averaging import WeightAverage
 from firstwords.training.checkpoints import Progress, saved_states
 from firstwords.training.compiling import compiled_for, recorded_context
 from firstwords.training.dev_loss import dev_losses
-from firstwords.training.devices import Device, choose_device, prepare_process, reproducible
+from firstwords.training.devices import Device, choose_device, reproducible
 from firstwords.training.keeper import Keeper
 from firstwords.training.micro_batch import least_micro_tokens, micro_tokens_for, resumed_micro_tokens
 from firstwords.training.optimizers import make_optimizer, set_learning_rate
@@ -75,7 +75,6 @@ def train(
     as one that was not, on the same machine. Raises FirstwordsError (exit code 3) where the loss is not finite, and
     Interrupted after Ctrl-C or SIGTERM.
     """
-    prepare_process()
     device = choose_device(recipe.training)
     device.prepare_training()
     with reproducible(recipe.training.deterministic), products_by_onednn(), joined(device.kind) as processes:
