@@ -1,9 +1,10 @@
 """Where an optimizer step of a GPU goes: `python benchmarks/gpu_step.py [--model model-b] [--rows packed|lines]`.
 
-The same steps in four ways: kernels launched one by one or recorded as CUDA graphs, loops as they are written or
-compiled. Of each: seconds of a step (median and spread), tokens and floating-point operations a second, the share of
-what products of large matrices reach on the device, peak memory, and with `--kernels N` the N kernels that take
-longest. Lines have lengths like those of the cards' text: lognormal, 18 tokens in the middle. Token ids are random.
+The same steps in four ways: kernels launched one by one or recorded as CUDA graphs, chains as they are written or in
+kernels of their own (`compiled`). Of each: seconds of a step (median and spread), tokens and floating-point operations
+a second, the share of what products of large matrices reach on the device, peak memory, and with `--kernels N` the N
+kernels that take longest. Lines have lengths like those of the cards' text: lognormal, 18 tokens in the middle. Token
+ids are random.
 Prints JSON. `--device cpu` tries the script on small shapes (`--set model.layers=2`): nothing is recorded there.
 """
 
@@ -13,7 +14,9 @@ import argparse
 import gc
 import json
 import statistics
+import sys
 import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +30,7 @@ from firstwords.tokens.batches import StepBatch, TokenSequence
 from firstwords.training.compiling import compiled_for, recorded_context
 from firstwords.training.devices import Device, choose_device
 from firstwords.training.optimizers import make_optimizer
-from firstwords.training.step import Gradients, StepLoss, update
+from firstwords.training.step import Gradients, StepLoss, Steps, in_turn, update
 from training import A_LONG_TRAINING, recipe_of
 
 BATCHES = 8
@@ -87,33 +90,49 @@ def measure(
     batches = batches_of(recipe)
     model = Llama(recipe.model, vocabulary, seed=1).to(device.kind)
     started = time.perf_counter()
-    fusion = compiled_for(model, recipe, A_LONG_TRAINING, device) if compiles else None
+    fusion = compiled_for(model, recipe, A_LONG_TRAINING, device, say=say) if compiles else None
     compiling = time.perf_counter() - started
     step_loss, optimizer = StepLoss(model), make_optimizer(model, recipe.training)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
     context = recorded_context(model, recipe, A_LONG_TRAINING, device) if records else None
     gradients = Gradients(
-        step_loss, recipe.training, device, scaler, fusion=fusion, micro_tokens=2**16, recorded_context=context
+        *(step_loss, recipe.training, device, scaler),
+        say=say,
+        fusion=fusion,
+        micro_tokens=2**16,
+        recorded_context=context,
     )
     if device.kind == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    steps = Steps(
+        batch_of=lambda number: batches[number % len(batches)],
+        rate_of=lambda number: recipe.training.peak_lr,
+        seed_of=lambda number: number,
+        gradients=gradients,
+        optimizer=optimizer,
+        update=lambda: update(step_loss, optimizer, scaler, recipe.training.clip_norm),
+    )
     losses: list[float] = []
 
-    def step(number: int) -> float:
-        started = time.perf_counter()
-        loss = gradients.add(batches[number % len(batches)], seed=number)
-        float(update(step_loss, optimizer, scaler, recipe.training.clip_norm))
-        losses.append(float(loss))
-        return time.perf_counter() - started
+    def seconds_of(count: int) -> list[float]:
+        """Between the numbers of a step and those of the next, as a run reads them."""
+        read_at = []
+        for begun, _ in in_turn(range(count), steps.begin, lambda _: not device.leaves_cpu_idle):
+            losses.append(begun.numbers()[0])
+            read_at.append(time.perf_counter())
+        return [after - before for before, after in pairwise(read_at)]
 
-    first = sum(step(number) for number in range(len(batches)))  # kernels and graphs are made
-    taken = [step(number) for number in range(given.steps)]
+    started = time.perf_counter()
+    gradients.expect(max(batches, key=lambda batch: batch.tokens))
+    seconds_of(len(batches))  # kernels and graphs are made
+    first = time.perf_counter() - started
+    taken = seconds_of(given.steps + 1)
     second = statistics.median(taken)
     targets = statistics.fmean(batch.targets for batch in batches)
     mean_length = targets / len(batches[0].sequences)
     flops = training_flops_per_token(recipe.model, vocabulary, mean_length) * targets / second
     return {
-        "compiled": compiles,
+        "compiled": fusion is not None,
         "recorded": records,
         "compile_seconds": round(compiling, 1),
         "first_steps_seconds": round(first, 1),
@@ -124,21 +143,28 @@ def measure(
         "of_the_product_rate": round(flops / rate, 3),
         "peak_memory_mib": device.peak_memory_bytes() // 2**20,
         "losses": [losses[0], losses[-1]],
-        "kernels": kernels(step, given.kernels) if given.kernels and device.kind == "cuda" else [],
-    }
+    } | (kernels(seconds_of, given.kernels) if given.kernels and device.kind == "cuda" else {})
 
 
-def kernels(step: Any, most: int) -> list[dict[str, Any]]:
-    """What the device does in two steps, longest first: microseconds and calls a step."""
+def say(line: str) -> None:
+    """What a way says of itself, as that it could not be recorded."""
+    print(line, file=sys.stderr)
+
+
+def kernels(make_steps: Any, most: int) -> dict[str, Any]:
+    """What the device does in two steps, longest first: microseconds and calls a step, and of all together."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        for number in range(2):
-            step(number)
+        make_steps(2)
         torch.cuda.synchronize()
     longest = sorted(profile.key_averages(), key=lambda one: -one.self_device_time_total)
-    return [
-        {"microseconds": one.self_device_time_total / 2, "calls": one.count / 2, "kernel": one.key[:160]}
-        for one in longest[:most]
-    ]
+    return {
+        "microseconds_of_kernels": sum(one.self_device_time_total for one in longest) / 2,
+        "calls_of_kernels": sum(one.count for one in longest) / 2,
+        "kernels": [
+            {"microseconds": one.self_device_time_total / 2, "calls": one.count / 2, "kernel": one.key[:160]}
+            for one in longest[:most]
+        ],
+    }
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 taken = trainer(given)
             else:
                 if way == "compiled anew":
-                    shutil.rmtree(folder / "cache" / "compiled", ignore_errors=True)
+                    for kept in ("compiled", "kernels"):
+                        shutil.rmtree(folder / "cache" / kept, ignore_errors=True)
                 if way != "second start":
                     shutil.rmtree(folder / name / "training", ignore_errors=True)
                 taken = until_first_step([*command, *compile_], folder / name / "training", environment)

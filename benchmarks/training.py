@@ -360,7 +360,7 @@ def ours(given: argparse.Namespace) -> None:
     from firstwords.training.devices import choose_device
     from firstwords.training.micro_batch import micro_tokens_for
     from firstwords.training.optimizers import make_optimizer
-    from firstwords.training.step import Gradients, StepLoss, update
+    from firstwords.training.step import Gradients, StepLoss, Steps, in_turn, update
 
     # The mean that the others' losses are.
     recipe = recipe_of(given).override({"training.loss-mean-over": "targets"})
@@ -388,12 +388,20 @@ def ours(given: argparse.Namespace) -> None:
     gradients = Gradients(
         step_loss, settings, device, scaler, fusion=fusion, micro_tokens=size, recorded_context=context
     )
+    gradients.expect(next(source))
+    steps = Steps(
+        batch_of=lambda _: next(source),
+        rate_of=lambda _: settings.peak_lr,
+        seed_of=lambda _: 1,
+        gradients=gradients,
+        optimizer=optimizer,
+        update=lambda: update(step_loss, optimizer, scaler, settings.clip_norm),
+    )
     with products_by_onednn():
         while turns.step_begins():
-            batch = next(source)
-            loss = gradients.add(batch, seed=1)
-            float(update(step_loss, optimizer, scaler, settings.clip_norm))
-            turns.step_ends(batch.tokens, float(loss))
+            # As in a run: a GPU has begun the next step when the loss of one is read.
+            for begun, _ in in_turn(range(given.steps), steps.begin, lambda _: not device.leaves_cpu_idle):
+                turns.step_ends(begun.batch.tokens, begun.numbers()[0])
 
 
 if __name__ == "__main__":

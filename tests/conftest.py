@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from firstwords.settings import TokenizerSettings, TokenSettings
 from firstwords.tokens.tokenizer import Vocabulary, learn_tokenizer
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported: kernels of CUDA run on the CPU
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -77,10 +77,11 @@ def measure_training(
         started = time.perf_counter()
         batch = batches.step(step % batches.steps)
         gathering = time.perf_counter() - started
-        for part in micro_batches(batch, micro_tokens):
+        parts = micro_batches(batch, micro_tokens)
+        for part in parts:
             targets = sum(len(sequence.ids) - 1 for sequence in part)
             started = time.perf_counter()
-            float(gradients.add_part(part, targets))  # waits for the device
+            float(gradients.add_part(part, targets, alone=len(parts) == 1))  # waits for the device
             passes.append((time.perf_counter() - started, targets))
             if len(passes) > _WARM_UP and time.monotonic() > end:
                 break

@@ -256,6 +256,7 @@ def _memory_bytes(
         text.vocabulary,
         micro_tokens,
         half=device.precision != "fp32",
+        on_gpu=device.kind == "cuda",
         checkpointing=checkpointing,
         context=recipe.tokens.context,
         step_tokens=_batches(recipe, trial, scaled=False).large_step().tokens,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from firstwords.model.fusion import fused, fusing
+from firstwords.model.fusion import fused, fusing, in_kernels
 from firstwords.model.lines import LONGEST_LINE, attend_in_lines, attends_in_lines
 from firstwords.model.products import products_as_usual
 
@@ -186,8 +187,19 @@ def _scatter(lengths: Sequence[int], width: int) -> Tensor:
     return rows_n * width + _positions(lengths)
 
 
+_LONGEST_CUDA_LINE = 128
+"""Tokens of the longest sequence for which a kernel for lines is faster than flash attention."""
+
+
 def attend(q_NHE: Tensor, k_NKE: Tensor, v_NKE: Tensor, layout: Layout) -> Tensor:
     """Softmax of scaled products over each token's sequence up to itself; (N, H, E)."""
+    if len(layout.groups) == 1 and layout.pick is None:  # not even cut, which would copy all gradients
+        group = layout.groups[0]
+        if in_kernels() and isinstance(group, RaggedGroup) and group.longest <= _LONGEST_CUDA_LINE:
+            from firstwords.model.attention_kernels import attend_to_lines
+
+            return attend_to_lines(q_NHE, k_NKE, v_NKE, layout.positions_N)
+        return _attend_in_group(q_NHE, k_NKE, v_NKE, group)
     counts = [group.tokens for group in layout.groups]
     parts = zip(q_NHE.split(counts), k_NKE.split(counts), v_NKE.split(counts), layout.groups, strict=True)
     out = [_attend_in_group(q_nHE, k_nKE, v_nKE, group) for q_nHE, k_nKE, v_nKE, group in parts]
@@ -211,11 +223,50 @@ def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: Attenti
 _WIDEST_FLASH_HEAD = 256
 
 
+_FLASH_KEYS = 128
+"""Keys of a block in flash attention's backward pass, for heads of 64 numbers at most."""
+
+
 def _flash(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: RaggedGroup) -> Tensor:
     """Flash attention (Dao et al. 2022). Its public function is not the same in all versions that we support."""
-    attend_causally = torch.ops.aten._flash_attention_forward
-    bounds_C, longest = group.bounds_C, group.longest
-    return attend_causally(q_nHE, k_nKE, v_nKE, bounds_C, bounds_C, longest, longest, 0.0, True, False)[0]
+    return _Flash.apply(q_nHE, k_nKE, v_nKE, group.bounds_C, group.longest)
+
+
+class _Flash(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, bounds_C: Tensor, longest: int) -> Tensor:
+        out_nHE, *more, _ = torch.ops.aten._flash_attention_forward(
+            *(q_nHE, k_nKE, v_nKE, bounds_C, bounds_C, longest, longest, 0.0, True, False)
+        )
+        ctx.save_for_backward(q_nHE, k_nKE, v_nKE, out_nHE, bounds_C, *more)
+        ctx.longest = longest
+        return out_nHE
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q_nHE, k_nKE, v_nKE, out_nHE, bounds_C, log_sums, random, unused = ctx.saved_tensors
+        # Blocks of keys add to the gradients of their queries. One has nobody to change places with.
+        alone = ctx.longest <= _FLASH_KEYS and q_nHE.shape[2] <= 64
+        with nullcontext() if alone else _sums_in_one_order():
+            grads = torch.ops.aten._flash_attention_backward(
+                *(grad_outputs[0].contiguous(), q_nHE, k_nKE, v_nKE, out_nHE, log_sums, bounds_C, bounds_C),
+                *(ctx.longest, ctx.longest, 0.0, True, random, unused),
+            )
+        return *grads, None, None
+
+
+@contextmanager
+def _sums_in_one_order() -> Iterator[None]:
+    """While it lasts, CUDA adds up in an order that is the same every time."""
+    filler: Any = torch.utils.deterministic
+    before, fills = torch.get_deterministic_debug_mode(), filler.fill_uninitialized_memory
+    torch.set_deterministic_debug_mode("error")
+    filler.fill_uninitialized_memory = False  # with NaN, which takes time
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        filler.fill_uninitialized_memory = fills
 
 
 def _attend_on_grid(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: AttentionGroup) -> Tensor:

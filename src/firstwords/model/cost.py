@@ -11,6 +11,8 @@ _FLOAT = 4
 _HELD_OVER_KEPT, _HELD_OVER_KEPT_HALF = 1.4, 1.35
 """Memory held over what the backward pass needs, for what a block makes on its way and what is lost between blocks of
 other sizes. Measured, as the next."""
+_HELD_ON_GPU = 1.15
+"""The same there, where memory is cut into larger pieces."""
 _COMPILER = 220_000_000
 """What compiling and the kernels of products leave in the process."""
 
@@ -46,19 +48,19 @@ def training_flops_per_token(shape: ModelSettings, vocabulary: int, context: flo
     return 6.0 * ModelCost.of(shape, vocabulary).matrix_parameters + 6.0 * shape.layers * shape.hidden * context
 
 
-def activation_bytes_per_token(shape: ModelSettings, context: int, *, half: bool) -> int:
+def activation_bytes_per_token(shape: ModelSettings, context: int, *, half: bool, on_gpu: bool = False) -> int:
     """Memory that the backward pass needs of one token in sequences of `context`, without gradient checkpointing.
 
     Counted over the tensors that a block keeps: in the products' type both normed inputs, queries, keys, values, the
-    attention's output and three feed-forward widths; in float32 the residual stream twice; of attention, the weights of
-    every key that a block of queries sees.
+    attention's output and three feed-forward widths; in float32 the residual stream twice; of attention on a CPU, the
+    weights of every key that a block of queries sees.
     """
     from firstwords.model.attention import QUERY_BLOCK
     from firstwords.model.lines import LONGEST_LINE
 
     product_bytes = 2 if half else _FLOAT
     kept = (6 * shape.hidden + 3 * shape.intermediate) * product_bytes + 2 * shape.hidden * _FLOAT
-    keys = 0 if context <= LONGEST_LINE else (max(context, QUERY_BLOCK) + QUERY_BLOCK) // 2
+    keys = 0 if on_gpu or context <= LONGEST_LINE else (max(context, QUERY_BLOCK) + QUERY_BLOCK) // 2
     return shape.layers * (kept + shape.heads * keys * product_bytes)
 
 
@@ -71,6 +73,7 @@ def training_memory_bytes(
     checkpointing: bool,
     context: int | None = None,
     step_tokens: int | None = None,
+    on_gpu: bool = False,
 ) -> int:
     """Peak memory of training on micro-batches of `micro_tokens` tokens, in sequences of `context` (`positions` if not
     given).
@@ -78,9 +81,9 @@ def training_memory_bytes(
     step_tokens: of a whole step; more than a micro-batch if not given.
     Weights, gradients and moments; what the backward pass needs; the loss's chunk of logits. The process itself
     (Python, PyTorch) is not counted. Within 15% of what Models A and B were measured to take, compiled, on a CPU, in
-    micro-batches of 700 to 4,096 tokens (benchmarks/memory.py); a GPU needs less.
+    micro-batches of 700 to 4,096 tokens (benchmarks/memory.py), and on a GPU packed in one of 32,768.
     """
-    from firstwords.model.loss import CHUNK_LOGITS
+    from firstwords.model.loss import CHUNK_LOGITS, CUDA_CHUNK_LOGITS
 
     cost = ModelCost.of(shape, vocabulary)
     tokens = micro_tokens if step_tokens is None else min(micro_tokens, step_tokens)
@@ -88,16 +91,15 @@ def training_memory_bytes(
     casts = 2 * cost.matrix_parameters if half else 0
     head_gradients = (_FLOAT + 2 if half else _FLOAT) * vocabulary * shape.hidden
     kept_layers = 1 if checkpointing else shape.layers
-    per_token = activation_bytes_per_token(shape, context or shape.positions, half=half) * kept_layers // shape.layers
+    per_token = activation_bytes_per_token(shape, context or shape.positions, half=half, on_gpu=on_gpu)
+    per_token = per_token * kept_layers // shape.layers
     stream = shape.hidden * _FLOAT * (shape.layers if checkpointing else 1)
-    logits = (2 if half else _FLOAT) * min(CHUNK_LOGITS, tokens * vocabulary)
+    logits = (2 if half else _FLOAT) * min(CUDA_CHUNK_LOGITS if on_gpu else CHUNK_LOGITS, tokens * vocabulary)
+    held_over_kept = _HELD_OVER_KEPT_HALF if half else _HELD_OVER_KEPT
+    if on_gpu:
+        return round(cost.weight_bytes + casts + head_gradients + _HELD_ON_GPU * tokens * (per_token + stream) + logits)
     if at_once:  # the only logits of a step are gone before there are gradients of the blocks
         logits = max(0, logits - _FLOAT * cost.matrix_parameters)
     return round(
-        _COMPILER
-        + cost.weight_bytes
-        + casts
-        + head_gradients
-        + (_HELD_OVER_KEPT_HALF if half else _HELD_OVER_KEPT) * tokens * (per_token + stream)
-        + logits
+        _COMPILER + cost.weight_bytes + casts + head_gradients + held_over_kept * tokens * (per_token + stream) + logits
     )

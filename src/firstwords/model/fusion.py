@@ -1,7 +1,8 @@
-"""Chains of small operations made into one loop each, by torch.compile.
+"""Chains of small operations made into one loop each: on a CPU by torch.compile, on CUDA by kernels of our own.
 
 A function marked `fused` runs as it is written, but while a `Fusion` is entered: then it runs in its compiled form. On
-a CPU this saves most passes over memory between the products, which take about as long as the products do.
+a CPU this saves most passes over memory between the products, which take about as long as the products do. On CUDA,
+while `CudaKernels` are entered, model and loss take the chains of `model.kernels`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ def fused(function: Callable[Given, Made]) -> Callable[Given, Made]:
 def fusing() -> bool:
     """Whether functions marked `fused` run in their compiled form now."""
     return bool(_entered)
+
+
+def in_kernels() -> bool:
+    """Whether model and loss are to run by the kernels of `model.kernels` now."""
+    return bool(_entered) and isinstance(_entered[-1], CudaKernels)
 
 
 class Fusion:
@@ -81,6 +87,27 @@ class Fusion:
                 os.environ[_FOLDER] = folder_before
 
 
+class CudaKernels(Fusion):
+    """The kernels of CUDA. They are made for types, not for sizes, and kept on disk."""
+
+    def __init__(self) -> None:
+        super().__init__("kernels")
+        os.environ.setdefault("TRITON_CACHE_DIR", str(cache_folder() / "kernels"))
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` itself: what is fused on a CPU alone."""
+        return function
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """While it lasts, model and loss run by kernels."""
+        _entered.append(self)
+        try:
+            yield
+        finally:
+            _entered.pop()
+
+
 _FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 
 
@@ -111,11 +138,11 @@ def _compiler_knows_the_processor() -> bool:
 
 
 def missing_for_fusion(device: str) -> str | None:
-    """What torch.compile needs on a device and does not find; None where nothing is missing."""
+    """What fusing needs on a device and does not find; None where nothing is missing."""
     if device == "mps":
         return "a compiler for MPS"
-    if device == "cuda" and importlib.util.find_spec("triton") is None:
-        return "triton"
+    if device == "cuda":
+        return None if importlib.util.find_spec("triton") else "triton"
     if not any(map(shutil.which, compilers())):
         return "a C++ compiler"
     return None

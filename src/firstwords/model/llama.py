@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from firstwords.model.attention import Layout, attend
-from firstwords.model.fusion import fused
+from firstwords.model.fusion import fused, in_kernels
 from firstwords.settings import ModelSettings
 
 Rotation = tuple[Tensor, Tensor]
@@ -36,6 +36,12 @@ class RMSNorm(nn.Module):
     def forward(self, x_ND: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
         return F.rms_norm(x_ND, self.weight.shape, self.weight, self.eps)
+
+    def after_adding(self, x_ND: Tensor, added_ND: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x + added and, in the products' type, its norm; by a kernel of CUDA."""
+        from firstwords.model.kernels import add_and_norm
+
+        return add_and_norm(x_ND, added_ND, self.weight, self.eps, compute_dtype(self.weight))
 
 
 class Attention(nn.Module):
@@ -91,10 +97,17 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(shape)
         self.dropout = nn.Dropout(shape.dropout)
 
-    def forward(self, x_ND: Tensor, rotation: Rotation, layout: Layout) -> Tensor:
-        """(N, D) -> (N, D)."""
+    def forward(
+        self, x_ND: Tensor, added_ND: Tensor | None, rotation: Rotation, layout: Layout
+    ) -> tuple[Tensor, Tensor | None]:
+        """The residual stream and what is still to be added to it, (N, D) both, before the block and after it.
+
+        Kernels of CUDA add it where they read the stream next; other ways leave nothing to be added.
+        """
+        if in_kernels():
+            return self._in_kernels(x_ND, added_ND, rotation, layout)
         q_NHE, k_NKE, v_NKE = self.before(x_ND, rotation, layout.expand)
-        return self.after(x_ND, attend(q_NHE, k_NKE, v_NKE, layout))
+        return self.after(x_ND, attend(q_NHE, k_NKE, v_NKE, layout)), None
 
     @fused
     def before(self, x_ND: Tensor, rotation: Rotation, expand: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,6 +119,19 @@ class Block(nn.Module):
         """What comes after it: (N, D) and (N, H, E) -> (N, D)."""
         x_ND = x_ND + self.dropout(self.attention.out(attended_NHE.flatten(1)))
         return x_ND + self.dropout(self.feed_forward(self.feed_forward_norm(x_ND)))
+
+    def _in_kernels(
+        self, x_ND: Tensor, added_ND: Tensor | None, rotation: Rotation, layout: Layout
+    ) -> tuple[Tensor, Tensor]:
+        """The same by the kernels of `model.kernels`."""
+        from firstwords.model.kernels import feed_forward, product, project
+
+        attention, layers = self.attention, self.feed_forward
+        x_ND, normed_ND = self.attention_norm.after_adding(x_ND, added_ND)
+        turned = project(normed_ND, attention.qkv.weight, *rotation, attention.heads, attention.kv_heads)
+        added_ND = self.dropout(product(attend(*turned, layout).flatten(1), attention.out.weight))
+        x_ND, normed_ND = self.feed_forward_norm.after_adding(x_ND, added_ND)
+        return x_ND, self.dropout(feed_forward(normed_ND, layers.gate_up.weight, layers.down.weight))
 
 
 class Llama(nn.Module):
@@ -132,13 +158,13 @@ class Llama(nn.Module):
     def hidden(self, ids_N: Tensor, layout: Layout) -> Tensor:
         """Normed states after the last block, (N, D), of a flat batch of token ids (N,)."""
         rotation = self.rotation(layout.positions_N)
-        x_ND = self.dropout(self.embedding(ids_N))
+        x_ND, added_ND = self.dropout(self.embedding(ids_N)), None
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
-                x_ND = checkpoint(block, x_ND, rotation, layout, use_reentrant=False)
+                x_ND, added_ND = checkpoint(block, x_ND, added_ND, rotation, layout, use_reentrant=False)
             else:
-                x_ND = block(x_ND, rotation, layout)
-        return self.norm(x_ND)
+                x_ND, added_ND = block(x_ND, added_ND, rotation, layout)
+        return self.norm(x_ND) if added_ND is None else self.norm.after_adding(x_ND, added_ND)[1]
 
     def forward(self, ids_N: Tensor, layout: Layout) -> Tensor:
         """Logits (N, V). For losses and scores use `model.loss`, which never holds them all."""

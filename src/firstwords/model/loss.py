@@ -1,6 +1,7 @@
 """Cross-entropy and log-probabilities of targets, chunk by chunk, so that the logits never stand whole.
 
-Shape letters: N predicted tokens, n those of one chunk, r those of a few rows of it, D hidden width, V vocabulary.
+Shape letters: N predicted tokens, n those of one chunk, r those of a few rows of it, D hidden width, V vocabulary, W
+the vocabulary filled up to a width that suits the device's products.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstwords.model.fusion import fused, fusing
+from firstwords.model.fusion import fused, fusing, in_kernels
 from firstwords.model.llama import compute_dtype
 
 IGNORE = -100
@@ -19,6 +20,12 @@ IGNORE = -100
 CHUNK_LOGITS = 5 * 2**24
 """Entries of the largest logits chunk: 160 MiB of bfloat16. Smaller chunks add the gradient of the whole unembedding
 more often, which costs more."""
+
+CUDA_CHUNK_LOGITS = 2**28
+"""The same on CUDA: 512 MiB."""
+
+_CUDA_ALIGNED = 128
+"""CUDA's products run at a third of their rate where the vocabulary is no multiple of 8 (docs/experiments.md)."""
 
 _CPU_CHUNK_LOGITS_READ = 2**22
 """The same on a CPU where nothing is learnt from them, and no gradient is to be added: 16 MiB of float32."""
@@ -46,18 +53,19 @@ class _SummedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, z_loss: float, dtype: torch.dtype
     ) -> Tensor:
-        product_VD = weight_VD.detach().to(dtype)
+        product_WD = _for_products(weight_VD, dtype)
         loss = torch.zeros((), device=hidden_ND.device, dtype=torch.float32)
         grad_hidden_ND = torch.empty_like(hidden_ND)
-        grad_weight_VD: Tensor | None = None
+        grad_weight_WD: Tensor | None = None
         with torch.autocast(hidden_ND.device.type, enabled=False):
-            for rows in _chunks(len(targets_N), len(weight_VD), CHUNK_LOGITS):
+            for rows in _chunks(len(targets_N), len(weight_VD), _chunk_logits(hidden_ND)):
                 hidden_nD = hidden_ND[rows].detach().to(dtype)
-                grad_nV = hidden_nD @ product_VD.T  # the logits, until the next line makes their gradient of them
-                loss += _logits_to_gradient_(grad_nV, targets_N[rows], z_loss)
-                grad_hidden_ND[rows] = grad_nV @ product_VD
-                chunk_VD = grad_nV.T @ hidden_nD
-                grad_weight_VD = chunk_VD.float() if grad_weight_VD is None else grad_weight_VD.add_(chunk_VD)
+                grad_nW = hidden_nD @ product_WD.T  # the logits, until the next line makes their gradient of them
+                loss += _logits_to_gradient_(grad_nW, targets_N[rows], len(weight_VD), z_loss)
+                grad_hidden_ND[rows] = grad_nW @ product_WD
+                chunk_WD = grad_nW.T @ hidden_nD
+                grad_weight_WD = chunk_WD.float() if grad_weight_WD is None else grad_weight_WD.add_(chunk_WD)
+        grad_weight_VD = None if grad_weight_WD is None else grad_weight_WD[: len(weight_VD)]
         ctx.save_for_backward(grad_hidden_ND, grad_weight_VD)
         return loss
 
@@ -69,11 +77,31 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return grad_hidden_ND.mul_(scale), grad_weight_VD.mul_(scale), None, None, None
 
 
-def _logits_to_gradient_(logits_nV: Tensor, targets_n: Tensor, z_loss: float) -> Tensor:
+def _for_products(weight_VD: Tensor, dtype: torch.dtype) -> Tensor:
+    """The unembedding in the products' type; on CUDA with rows of zeros up to a width W that suits its products."""
+    rows = -(-len(weight_VD) // _CUDA_ALIGNED) * _CUDA_ALIGNED if weight_VD.is_cuda else len(weight_VD)
+    if rows == len(weight_VD):
+        return weight_VD.detach().to(dtype)
+    product_WD = weight_VD.new_zeros(rows, weight_VD.shape[1], dtype=dtype)
+    product_WD[: len(weight_VD)].copy_(weight_VD.detach())
+    return product_WD
+
+
+def _chunk_logits(hidden_ND: Tensor) -> int:
+    return CUDA_CHUNK_LOGITS if hidden_ND.is_cuda else CHUNK_LOGITS
+
+
+def _logits_to_gradient_(logits_nW: Tensor, targets_n: Tensor, vocabulary: int, z_loss: float) -> Tensor:
     """Write the gradient of the rows' summed loss over the logits themselves, and return that loss.
 
-    With p the softmax and Z its sum: d loss / d logit = p (1 + 2 z_loss log Z) - [target].
+    With p the softmax and Z its sum: d loss / d logit = p (1 + 2 z_loss log Z) - [target]. Columns from `vocabulary` on
+    are filler, and stay 0.
     """
+    if in_kernels():
+        from firstwords.model.kernels import logits_to_gradient_
+
+        return logits_to_gradient_(logits_nW, targets_n, vocabulary, z_loss)
+    logits_nV = logits_nW[:, :vocabulary]
     kept_n1, targets_n1 = (targets_n[:, None] != IGNORE).float(), targets_n[:, None].clamp_min(0)
     chosen_n1 = logits_nV.gather(1, targets_n1).float()
     count, vocabulary = logits_nV.shape
@@ -108,12 +136,12 @@ def _softmax_(logits_rV: Tensor, kept_r1: Tensor, z_loss: float) -> Tensor:
 def target_log_probs(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
     """log p(target) of every row: nats, float32, shape (N,)."""
     dtype = compute_dtype(weight_VD)
-    product_VD = weight_VD.to(dtype)
+    product_WD = _for_products(weight_VD, dtype)
     out_N = torch.empty(len(targets_N), device=hidden_ND.device, dtype=torch.float32)
     logits = _CPU_CHUNK_LOGITS_READ if hidden_ND.device.type == "cpu" else CHUNK_LOGITS
     with torch.autocast(hidden_ND.device.type, enabled=False):
         for rows in _chunks(len(targets_N), len(weight_VD), logits):
-            logits_nV = (hidden_ND[rows].to(dtype) @ product_VD.T).float()
+            logits_nV = (hidden_ND[rows].to(dtype) @ product_WD.T).float()[:, : len(weight_VD)]
             chosen_n = logits_nV.gather(1, targets_N[rows, None]).squeeze(1)
             out_N[rows] = chosen_n - logits_nV.logsumexp(dim=1)
     return out_N

@@ -10,7 +10,7 @@ import torch
 from firstwords.errors import FirstwordsError
 from firstwords.model.attention import flash_is_there
 from firstwords.model.cost import training_flops_per_token
-from firstwords.model.fusion import Fusion, missing_for_fusion
+from firstwords.model.fusion import CudaKernels, Fusion, missing_for_fusion
 from firstwords.model.llama import Llama
 from firstwords.recipe import Recipe
 from firstwords.tokens.batches import TokenSequence, flat
@@ -70,8 +70,12 @@ def compiled_for(
     worth = asked is True or (missing is None and is_long(recipe, model.vocabulary, tokens))
     if not asked or not worth or processes.size > 1:
         return None
-    fusion = Fusion(f"{recipe.model} {model.vocabulary} {context} {device} {torch.get_num_threads()}")
-    say("compiling the model's loops; a first time takes about half a minute")
+    if device.kind == "cuda":
+        fusion: Fusion = CudaKernels()
+        say("compiling the model's kernels; a first time takes some seconds")
+    else:
+        fusion = Fusion(f"{recipe.model} {model.vocabulary} {context} {device} {torch.get_num_threads()}")
+        say("compiling the model's loops; a first time takes about half a minute")
     try:
         _compile(fusion, StepLoss(model), context, device)
     except Exception as error:

@@ -57,6 +57,20 @@ class Device:
         """Whether other work can be done while it makes a step: the next batch gathered, a state written."""
         return self.kind == "cuda"
 
+    def read_later(self, *numbers: torch.Tensor) -> Callable[[], tuple[float, ...]]:
+        """Scalars of a step, to be had without waiting for what the device is told to do from now on."""
+        if self.kind != "cuda":
+            return lambda: tuple(map(float, numbers))
+        found = torch.stack([number.detach().to(self.kind, torch.float32) for number in numbers])
+        there, arrived = found.to("cpu", non_blocking=True), torch.cuda.Event()
+        arrived.record()
+
+        def read() -> tuple[float, ...]:
+            arrived.synchronize()
+            return tuple(there.tolist())
+
+        return read
+
     def free_memory_bytes(self) -> int:
         """Memory that is free on the device now."""
         if self.kind == "cuda":

@@ -28,10 +28,10 @@ from firstwords.training.dev_loss import dev_losses
 from firstwords.training.devices import Device, choose_device, reproducible
 from firstwords.training.keeper import Keeper
 from firstwords.training.micro_batch import least_micro_tokens, micro_tokens_for, resumed_micro_tokens
-from firstwords.training.optimizers import make_optimizer, set_learning_rate
+from firstwords.training.optimizers import make_optimizer
 from firstwords.training.processes import ALONE, Processes, joined, share
 from firstwords.training.schedule import learning_rate
-from firstwords.training.step import Gradients, StepLoss, update
+from firstwords.training.step import Gradients, StepLoss, Steps, in_turn, update
 from firstwords.training.trackers import MetricsLog, NoLog, StepMetrics, read_metrics
 
 
@@ -116,27 +116,41 @@ def _train(
     )
     log = MetricsLog(folder / "metrics.jsonl", progress.step) if processes.leads else NoLog()
 
-    with _stop_requests() as stop_requested:
-        for step in range(progress.step, batches.steps):
-            started = time.monotonic()
-            rate = learning_rate(step, batches.steps, settings)
-            set_learning_rate(optimizer, rate)
-            batch = source.step(step)
-            own_loss = gradients.add(batch, processes.seed(recipe.seed, step))
-            # Reading a number waits for the device, so none is read before it has all of the step to do.
-            gradient_norm = float(update(step_loss, optimizer, scaler, settings.clip_norm))
-            # What the processes must agree on: they save and stop after the same step.
-            loss, stopping, saving = processes.summed(float(own_loss), stop_requested(), keeper.state_is_due())
-            _refuse_non_finite(step, "loss", loss, gradient_norm, batch, keeper, scaler)
-            if average is not None:
-                average.update(step + 1)
+    steps = Steps(
+        batch_of=source.step,
+        rate_of=lambda step: learning_rate(step, batches.steps, settings),
+        seed_of=lambda step: processes.seed(recipe.seed, step),
+        gradients=gradients,
+        optimizer=optimizer,
+        update=lambda: update(step_loss, optimizer, scaler, settings.clip_norm),
+        average=average,
+    )
+    gradients.expect(largest)
 
-            seconds = time.monotonic() - started
+    with _stop_requests() as stop_requested:
+
+        def waits_after(step: int) -> bool:
+            """Whether something is done after a step that wants the model as that step leaves it."""
+            if processes.size > 1 or not device.leaves_cpu_idle or stop_requested():
+                return True  # processes agree after each step whether they stop
+            words = batches.words_seen(step), batches.words_seen(step + 1)
+            return _dev_loss_due(step, settings.eval_every_steps, batches) or keeper.acts_after(*words)
+
+        read_at = -math.inf
+        for begun, is_last in in_turn(range(progress.step, batches.steps), steps.begin, waits_after):
+            step, batch, (own_loss, gradient_norm) = begun.step, begun.batch, begun.numbers()
+            # What the processes must agree on: they save and stop after the same step.
+            loss, stopping, saving = processes.summed(
+                own_loss, is_last and stop_requested(), is_last and keeper.state_is_due()
+            )
+            _refuse_non_finite(step, "loss", loss, gradient_norm, batch, keeper, scaler)
+
+            seconds = time.monotonic() - max(begun.started, read_at)
             words, words_before = batches.words_seen(step + 1), progress.words_seen
             progress = progress.after(step + 1, words, seconds, gradients.micro_tokens)
-            norm = gradient_norm if math.isfinite(gradient_norm) else None  # fp16 skips such a step
             metrics = StepMetrics(
-                step + 1, batches.epochs_done(step + 1), words, rate, loss, norm, batch.tokens, seconds
+                *(step + 1, batches.epochs_done(step + 1), words, begun.rate, loss),
+                *(gradient_norm if math.isfinite(gradient_norm) else None, batch.tokens, seconds),
             )
             log.write(asdict(metrics))
             reporter.step(metrics, batches.steps)
@@ -153,6 +167,7 @@ def _train(
                 keeper.save_state(progress, wait=bool(stopping))
             if stopping:
                 raise Interrupted(step + 1)
+            read_at = time.monotonic()
 
     log.close()
     processes.wait()
@@ -174,8 +189,7 @@ def _refuse_non_finite(
     scaler: torch.amp.GradScaler,
 ) -> None:
     """A loss that is no number ends the run. fp16's scaler skips steps with infinite gradients, but not for ever."""
-    skipped = scaler.is_enabled() and scaler.get_scale() > _LEAST_SCALE
-    if math.isfinite(loss) and (skipped or math.isfinite(gradient_norm)):
+    if math.isfinite(loss) and (math.isfinite(gradient_norm) or _only_skipped(scaler)):
         return
     examples = sorted({sequence.example for sequence in batch.sequences})
     shown = ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")
@@ -187,6 +201,11 @@ def _refuse_non_finite(
         do="lower training.peak-lr, lengthen training.warmup-steps, set training.clip-norm, or use bf16 or fp32",
         exit_code=3,
     )
+
+
+def _only_skipped(scaler: torch.amp.GradScaler) -> bool:
+    """Whether a step of infinite gradients was one of those that find a scale. Asking waits for the device."""
+    return scaler.is_enabled() and scaler.get_scale() > _LEAST_SCALE
 
 
 def _dev_loss_due(step: int, every_steps: int | None, batches: Batches) -> bool:
@@ -210,6 +229,7 @@ def wants_checkpointing(
         vocabulary,
         least_micro_tokens(recipe, vocabulary, device, processes),
         half=device.precision != "fp32",
+        on_gpu=device.kind == "cuda",
         checkpointing=False,
         context=recipe.tokens.context,
         step_tokens=-(-step_tokens // processes.size),

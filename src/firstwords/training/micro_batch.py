@@ -133,6 +133,7 @@ def _sizes_for(model: Llama, recipe: Recipe, batch: StepBatch, device: Device) -
             model.vocabulary,
             size,
             half=device.precision != "fp32",
+            on_gpu=device.kind == "cuda",
             checkpointing=model.gradient_checkpointing,
             context=recipe.tokens.context,
             step_tokens=batch.tokens,

@@ -24,18 +24,24 @@ AddGradient = Callable[[FlatBatch, Tensor], Tensor]
 """Adds the gradient of a batch's summed loss over a divisor, a scalar; returns that loss."""
 
 _LEAST_TOKENS = 512
+_OWN_GRADIENTS = 2**29
+"""Bytes of the gradients that each recording may have for itself: of larger models they would take too much memory."""
 _SIZES_AN_OCTAVE = 8
 """Sizes are rounded up to one of these between a power of two and the next: filler is a sixteenth, on the average."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """One recording: it reads `numbers` and `divisor`, adds to the weights' gradients and writes `loss`."""
+    """One recording: it reads `numbers` and `divisor`, and writes `loss`.
+
+    gradients: of the weights, which it writes too; None where it adds to those that were lent to them.
+    """
 
     graph: torch.cuda.CUDAGraph
     numbers: Tensor
     divisor: Tensor
     loss: Tensor
+    gradients: list[Tensor | None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +108,48 @@ class Recorder:
         """add_gradient: of the weights of `module`; it is recorded. context: tokens of a sequence at most."""
         self._weights = [weight for weight in module.parameters() if weight.requires_grad]
         self._add_gradient, self._context, self._say = add_gradient, context, say
+        self._owns_gradients = sum(4 * weight.numel() for weight in self._weights) <= _OWN_GRADIENTS
         self._gradients: list[Tensor] = []
-        self._graphs: dict[Sizes, _Graph] = {}
+        self._graphs: dict[tuple[Sizes, bool], _Graph] = {}
         self._pool: Any = None  # a handle of PyTorch's
         self._fails = False
 
-    def add(self, part: Sequence[TokenSequence], divisor: int) -> Tensor:
-        """Add the gradient of a micro-batch to that of the weights; returns its part of the loss, a scalar."""
-        sizes = Sizes.of([len(sequence.ids) - 1 for sequence in part], self._context)
-        numbers = torch.from_numpy(as_numbers(part, sizes))
-        self._lend_gradients()
-        if sizes not in self._graphs and not self._fails:
-            self._try_to_record(sizes, numbers)
-        graph = self._graphs.get(sizes)
+    def add(self, part: Sequence[TokenSequence], divisor: int, *, alone: bool = False) -> Tensor:
+        """Add the gradient of a micro-batch to that of the weights; returns its part of the loss, a scalar.
+
+        alone: it is all of its step, so that there is nothing to add to.
+        """
+        alone = alone and self._owns_gradients
+        sizes, numbers = self._as_recorded(part)
+        if not alone:
+            self._lend_gradients()
+        if (sizes, alone) not in self._graphs and not self._fails:
+            self._try_to_record(sizes, numbers, alone)
+        graph = self._graphs.get((sizes, alone))
         if graph is None:
             device = self._weights[0].device
             return self._add_gradient(from_numbers(numbers.to(device), sizes), torch.full((), divisor, device=device))
         graph.numbers.copy_(numbers.pin_memory(), non_blocking=True)
         graph.divisor.fill_(divisor)
         graph.graph.replay()
+        if graph.gradients is not None:
+            for weight, gradient in zip(self._weights, graph.gradients, strict=True):
+                weight.grad = gradient
         # Graphs share their memory: the next writes over it.
         return graph.loss.clone()
+
+    def record(self, part: Sequence[TokenSequence], *, alone: bool) -> None:
+        """Record what `add` would play for a micro-batch; no gradient is added, nor left."""
+        alone = alone and self._owns_gradients
+        if not alone:
+            self._lend_gradients()
+        self._try_to_record(*self._as_recorded(part), alone)
+        for weight in self._weights:
+            weight.grad = None
+
+    def _as_recorded(self, part: Sequence[TokenSequence]) -> tuple[Sizes, Tensor]:
+        sizes = Sizes.of([len(sequence.ids) - 1 for sequence in part], self._context)
+        return sizes, torch.from_numpy(as_numbers(part, sizes))
 
     def forget(self) -> None:
         """Give up all graphs and their memory."""
@@ -139,8 +166,8 @@ class Recorder:
             for weight, gradient in zip(self._weights, self._gradients, strict=True):
                 weight.grad = gradient
 
-    def _try_to_record(self, sizes: Sizes, numbers: Tensor) -> None:
-        """Record, or do without from now on."""
+    def _try_to_record(self, sizes: Sizes, numbers: Tensor, alone: bool) -> None:
+        """Record, or do without from now on. alone: gradients are made, not added to."""
         # Kernels and workspaces are made in a first run, on targets that give no gradient.
         given = numbers.to(self._weights[0].device, copy=True)
         given[sizes.tokens : 2 * sizes.tokens] = IGNORE
@@ -150,6 +177,7 @@ class Recorder:
         with torch.cuda.stream(stream):
             self._add_gradient(from_numbers(given, sizes), divisor)
         torch.cuda.current_stream().wait_stream(stream)
+        self._drop_gradients(alone)
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads gather batches and write states meanwhile.
@@ -159,8 +187,14 @@ class Recorder:
             self._fails = True
             told = str(error).strip().splitlines() or [type(error).__name__]
             self._say(f"recording a step failed ({told[0]}); training goes on without, more slowly")
+            self._drop_gradients(alone)
             return
         finally:
             torch.cuda.set_rng_state(random)
         self._pool = self._pool or graph.pool()
-        self._graphs[sizes] = _Graph(graph, given, divisor, loss)
+        gradients = [weight.grad for weight in self._weights] if alone else None
+        self._graphs[sizes, alone] = _Graph(graph, given, divisor, loss, gradients)
+
+    def _drop_gradients(self, alone: bool) -> None:
+        for weight in self._weights if alone else ():
+            weight.grad = None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,9 @@ from firstwords.model.llama import Llama
 from firstwords.model.loss import summed_cross_entropy
 from firstwords.settings import TrainingSettings
 from firstwords.tokens.batches import FlatBatch, StepBatch, TokenSequence, flat, micro_batches
+from firstwords.training.averaging import WeightAverage
 from firstwords.training.devices import Device
+from firstwords.training.optimizers import set_learning_rate
 from firstwords.training.processes import ALONE, Processes, gradients_kept_back, whole
 from firstwords.training.recording import Recorder
 
@@ -57,7 +61,8 @@ class Gradients:
         """
         self.micro_tokens = micro_tokens or device.micro_tokens
         """Inputs of the largest micro-batch. Results depend on it by the rounding of sums."""
-        self._step_loss, self._settings, self._device = step_loss, settings, device
+        self.device = device
+        self._step_loss, self._settings = step_loss, settings
         self._scaler, self._processes, self._say = scaler, processes, say
         self._compiled = fusion.entered if fusion is not None else nullcontext
         self._recorder = (
@@ -76,7 +81,7 @@ class Gradients:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            self._make_smaller(max(len(sequence.ids) - 1 for sequence in batch.sequences))
+            self._make_smaller(_longest(batch))
 
     def _add(self, batch: StepBatch, seed: int) -> Tensor:
         self._step_loss.train()
@@ -88,14 +93,17 @@ class Gradients:
         losses = []
         for number, part in enumerate(parts, start=1):
             with gradients_kept_back(self._step_loss, until_next=number < len(parts)):
-                losses.append(self.add_part(part, divisor))
+                losses.append(self.add_part(part, divisor, alone=len(parts) == 1))
         return torch.stack(losses).sum() if losses else torch.zeros(())
 
-    def add_part(self, part: Sequence[TokenSequence], divisor: int) -> Tensor:
-        """Add the gradient of one micro-batch; returns its summed loss over `divisor`, a scalar on the device."""
+    def add_part(self, part: Sequence[TokenSequence], divisor: int, *, alone: bool = False) -> Tensor:
+        """Add the gradient of one micro-batch; returns its summed loss over `divisor`, a scalar on the device.
+
+        alone: it is all of a step, whose weights have no gradients yet.
+        """
         if self._recorder is not None:
-            return self._recorder.add(part, divisor)
-        return self._add_flat(flat(part, self._device.kind), divisor)
+            return self._recorder.add(part, divisor, alone=alone)
+        return self._add_flat(flat(part, self.device.kind), divisor)
 
     def _add_flat(self, batch: FlatBatch, divisor: int | Tensor) -> Tensor:
         with self._compiled():
@@ -103,11 +111,27 @@ class Gradients:
                 self._step_loss,
                 batch,
                 divisor,
-                self._device,
+                self.device,
                 self._scaler,
                 z_loss=self._settings.z_loss,
                 processes=self._processes,
             )
+
+    def expect(self, batch: StepBatch) -> None:
+        """Record a large step ahead of others, where steps are recorded: theirs find room in the memory that it took.
+
+        No gradient is added.
+        """
+        if self._recorder is None:
+            return
+        self._step_loss.train()
+        parts = micro_batches(batch, self.micro_tokens)
+        try:
+            self._recorder.record(max(parts, key=_inputs), alone=len(parts) == 1)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self._make_smaller(_longest(batch))
 
     def _make_smaller(self, longest: int) -> None:
         """Halve the micro-batches; the longest sequence stands alone at the least."""
@@ -117,12 +141,20 @@ class Gradients:
             raise _no_memory(f"micro-batches of {self.micro_tokens:,} tokens")
         if self._recorder is not None:
             self._recorder.forget()
-        self._device.give_memory_back()
+        self.device.give_memory_back()
         before, self.micro_tokens = self.micro_tokens, max(longest, self.micro_tokens // 2)
         self._say(
             f"memory ran out in micro-batches of {before:,} tokens; going on with {self.micro_tokens:,}, steps are as "
             "large as before"
         )
+
+
+def _longest(batch: StepBatch) -> int:
+    return max(len(sequence.ids) - 1 for sequence in batch.sequences)
+
+
+def _inputs(part: Sequence[TokenSequence]) -> int:
+    return sum(len(sequence.ids) - 1 for sequence in part)
 
 
 _NO_MEMORY = ("can't allocate memory", "could not create a primitive")
@@ -160,6 +192,69 @@ def add_gradient(
     # Gradients are averaged over the processes, and a step's gradient is their sum.
     scaler.scale(loss * processes.size if processes.size > 1 else loss).backward()
     return loss.detach()
+
+
+@dataclass(frozen=True, slots=True)
+class StepBegun:
+    """A step that the device was told to make.
+
+    rate: its learning rate. started: of `time.monotonic`. numbers: its loss and its gradient's norm; waits for them.
+    """
+
+    step: int
+    rate: float
+    batch: StepBatch
+    started: float
+    numbers: Callable[[], tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """Makes optimizer steps, each from the weights and from its number alone.
+
+    batch_of, rate_of, seed_of: what a step reads, its learning rate, the seed of its dropout. update: clips, steps and
+    clears the gradients; gives their norm.
+    """
+
+    batch_of: Callable[[int], StepBatch]
+    rate_of: Callable[[int], float]
+    seed_of: Callable[[int], int]
+    gradients: Gradients
+    optimizer: Optimizer
+    update: Callable[[], Tensor]
+    average: WeightAverage | None = None
+
+    def begin(self, step: int) -> StepBegun:
+        """Tell the device to make a step, and do not wait for it."""
+        started, rate = time.monotonic(), self.rate_of(step)
+        set_learning_rate(self.optimizer, rate)
+        batch = self.batch_of(step)
+        loss = self.gradients.add(batch, self.seed_of(step))
+        norm = self.update()
+        if self.average is not None:
+            self.average.update(step + 1)
+        return StepBegun(step, rate, batch, started, self.gradients.device.read_later(loss, norm))
+
+
+def in_turn(
+    steps: Sequence[int], make: Callable[[int], StepBegun], waits_after: Callable[[int], bool]
+) -> Iterator[tuple[StepBegun, bool]]:
+    """Each step once it is begun, and whether it is the last that was.
+
+    A step is begun before the one before it is handed out, so that a GPU has work while the numbers of that one are
+    read and written down; but none after a step that `waits_after` names until all is done that is to be done then.
+    """
+    waiting: StepBegun | None = None
+    for step in steps:
+        begun = make(step)
+        if waiting is not None:
+            yield waiting, False
+        waiting = begun
+        if waits_after(step):
+            yield waiting, True
+            waiting = None
+    if waiting is not None:
+        yield waiting, True
 
 
 def update(module: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler, clip_norm: float) -> Tensor:
