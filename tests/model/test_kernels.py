@@ -89,4 +89,4 @@ def test_tokens_of_lines_attend_to_their_own(
 
 
 def kernels_attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout) -> torch.Tensor:
-    return attention_kernels.attend_to_lines(q, k, v, layout.positions_N)
+    return attention_kernels.attend_by_tiles(q, k, v, layout.positions_N)

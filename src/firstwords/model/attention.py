@@ -187,24 +187,30 @@ def _scatter(lengths: Sequence[int], width: int) -> Tensor:
     return rows_n * width + _positions(lengths)
 
 
-_LONGEST_CUDA_LINE = 128
-"""Tokens of the longest sequence for which a kernel for lines is faster than flash attention."""
+_LONGEST_BY_KERNEL, _WIDEST_BY_KERNEL = 512, 64
+"""Tokens of a sequence and numbers of a head for which the kernel of tiles is faster than flash attention: on an H200
+four times for lines, 1.6 times at 128 tokens, as fast at 512 (docs/experiments.md)."""
 
 
 def attend(q_NHE: Tensor, k_NKE: Tensor, v_NKE: Tensor, layout: Layout) -> Tensor:
     """Softmax of scaled products over each token's sequence up to itself; (N, H, E)."""
     if len(layout.groups) == 1 and layout.pick is None:  # not even cut, which would copy all gradients
         group = layout.groups[0]
-        if in_kernels() and isinstance(group, RaggedGroup) and group.longest <= _LONGEST_CUDA_LINE:
-            from firstwords.model.attention_kernels import attend_to_lines
+        if in_kernels() and _suits_kernel(q_NHE, group):
+            from firstwords.model.attention_kernels import attend_by_tiles
 
-            return attend_to_lines(q_NHE, k_NKE, v_NKE, layout.positions_N)
+            return attend_by_tiles(q_NHE, k_NKE, v_NKE, layout.positions_N)
         return _attend_in_group(q_NHE, k_NKE, v_NKE, group)
     counts = [group.tokens for group in layout.groups]
     parts = zip(q_NHE.split(counts), k_NKE.split(counts), v_NKE.split(counts), layout.groups, strict=True)
     out = [_attend_in_group(q_nHE, k_nKE, v_nKE, group) for q_nHE, k_nKE, v_nKE, group in parts]
     out_NHE = torch.cat(out) if len(out) > 1 else out[0]
     return out_NHE if layout.pick is None else out_NHE.index_select(0, layout.pick)
+
+
+def _suits_kernel(q_nHE: Tensor, group: AttentionGroup | RaggedGroup) -> bool:
+    small = isinstance(group, RaggedGroup) and group.longest <= _LONGEST_BY_KERNEL
+    return small and q_nHE.dtype != torch.float32 and q_nHE.shape[2] <= _WIDEST_BY_KERNEL
 
 
 def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: AttentionGroup | RaggedGroup) -> Tensor:

@@ -20,12 +20,12 @@ _TILE = 64
 """Queries, and keys, of a tile."""
 
 
-def attend_to_lines(q_NHE: Tensor, k_NKE: Tensor, v_NKE: Tensor, positions_N: Tensor) -> Tensor:
+def attend_by_tiles(q_NHE: Tensor, k_NKE: Tensor, v_NKE: Tensor, positions_N: Tensor) -> Tensor:
     """Causal attention of each token to its own sequence, (N, H, E); positions_N: of the tokens within theirs."""
-    return _AttendToLines.apply(q_NHE, k_NKE, v_NKE, positions_N)
+    return _AttendByTiles.apply(q_NHE, k_NKE, v_NKE, positions_N)
 
 
-class _AttendToLines(torch.autograd.Function):
+class _AttendByTiles(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q_NHE: Tensor, k_NKE: Tensor, v_NKE: Tensor, positions_N: Tensor) -> Tensor:
         rows, heads, width = q_NHE.shape
