@@ -24,8 +24,9 @@ AddGradient = Callable[[FlatBatch, Tensor], Tensor]
 """Adds the gradient of a batch's summed loss over a divisor, a scalar; returns that loss."""
 
 _LEAST_TOKENS = 512
-_OWN_GRADIENTS = 2**29
-"""Bytes of the gradients that each recording may have for itself: of larger models they would take too much memory."""
+_OWN_GRADIENTS = 2**30
+"""Bytes of gradients that recordings may have for themselves, all together: they need not be set to zero and added to,
+7% of a step of lines."""
 _SIZES_AN_OCTAVE = 8
 """Sizes are rounded up to one of these between a power of two and the next: filler is a sixteenth, on the average."""
 
@@ -58,7 +59,8 @@ class Sizes:
         longest, count = max([context, *lengths]), sum(lengths)
         tokens = rounded_up(count)
         rows = len(lengths) + -(-(tokens - count) // longest)
-        return cls(tokens, 1 + (1 << (rows - 1).bit_length()), longest)
+        # An eighth more, as steps have powers of two of them, and some of filler.
+        return cls(tokens, 1 + (1 << (rows + rows // 8 - 1).bit_length()), longest)
 
     @property
     def numbers(self) -> int:
@@ -108,7 +110,7 @@ class Recorder:
         """add_gradient: of the weights of `module`; it is recorded. context: tokens of a sequence at most."""
         self._weights = [weight for weight in module.parameters() if weight.requires_grad]
         self._add_gradient, self._context, self._say = add_gradient, context, say
-        self._owns_gradients = sum(4 * weight.numel() for weight in self._weights) <= _OWN_GRADIENTS
+        self._own_left = _OWN_GRADIENTS // sum(4 * weight.numel() for weight in self._weights)
         self._gradients: list[Tensor] = []
         self._graphs: dict[tuple[Sizes, bool], _Graph] = {}
         self._pool: Any = None  # a handle of PyTorch's
@@ -119,8 +121,8 @@ class Recorder:
 
         alone: it is all of its step, so that there is nothing to add to.
         """
-        alone = alone and self._owns_gradients
         sizes, numbers = self._as_recorded(part)
+        alone = alone and self._has_own(sizes)
         if not alone:
             self._lend_gradients()
         if (sizes, alone) not in self._graphs and not self._fails:
@@ -140,12 +142,17 @@ class Recorder:
 
     def record(self, part: Sequence[TokenSequence], *, alone: bool) -> None:
         """Record what `add` would play for a micro-batch; no gradient is added, nor left."""
-        alone = alone and self._owns_gradients
+        sizes, numbers = self._as_recorded(part)
+        alone = alone and self._has_own(sizes)
         if not alone:
             self._lend_gradients()
-        self._try_to_record(*self._as_recorded(part), alone)
+        self._try_to_record(sizes, numbers, alone)
         for weight in self._weights:
             weight.grad = None
+
+    def _has_own(self, sizes: Sizes) -> bool:
+        """Whether a recording for such sizes has gradients of its own, or may."""
+        return (sizes, True) in self._graphs or self._own_left > 0
 
     def _as_recorded(self, part: Sequence[TokenSequence]) -> tuple[Sizes, Tensor]:
         sizes = Sizes.of([len(sequence.ids) - 1 for sequence in part], self._context)
@@ -153,6 +160,7 @@ class Recorder:
 
     def forget(self) -> None:
         """Give up all graphs and their memory."""
+        self._own_left += sum(own for _, own in self._graphs)
         self._graphs.clear()
         self._gradients.clear()
         self._pool = None
@@ -193,6 +201,7 @@ class Recorder:
             torch.cuda.set_rng_state(random)
         self._pool = self._pool or graph.pool()
         gradients = [weight.grad for weight in self._weights] if alone else None
+        self._own_left -= alone
         self._graphs[sizes, alone] = _Graph(graph, given, divisor, loss, gradients)
 
     def _drop_gradients(self, alone: bool) -> None:
