@@ -91,7 +91,6 @@ class CudaKernels(Fusion):
     """The kernels of CUDA. They are made for types, not for sizes, and kept on disk."""
 
     def __init__(self) -> None:
-        super().__init__("kernels")
         os.environ.setdefault("TRITON_CACHE_DIR", str(cache_folder() / "kernels"))
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:

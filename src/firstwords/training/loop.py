@@ -19,10 +19,10 @@ from firstwords.model.llama import Llama
 from firstwords.model.products import products_by_onednn
 from firstwords.recipe import Recipe
 from firstwords.reporter import Reporter, Silent
-from firstwords.tokens.batches import Batches, BatchesAhead, StepBatch
+from firstwords.tokens.batches import Batches, BatchesAhead
 from firstwords.tokens.encoding import TokenFile
 from firstwords.training.averaging import WeightAverage
-from firstwords.training.checkpoints import Progress, saved_states
+from firstwords.training.checkpoints import saved_states
 from firstwords.training.compiling import compiled_for, recorded_context
 from firstwords.training.dev_loss import dev_losses
 from firstwords.training.devices import Device, choose_device, reproducible
@@ -31,7 +31,7 @@ from firstwords.training.micro_batch import least_micro_tokens, micro_tokens_for
 from firstwords.training.optimizers import make_optimizer
 from firstwords.training.processes import ALONE, Processes, joined, share
 from firstwords.training.schedule import learning_rate
-from firstwords.training.step import Gradients, StepLoss, Steps, in_turn, update
+from firstwords.training.step import Gradients, StepBegun, StepLoss, Steps, in_turn, update
 from firstwords.training.trackers import MetricsLog, NoLog, StepMetrics, read_metrics
 
 
@@ -78,140 +78,171 @@ def train(
     device = choose_device(recipe.training)
     device.prepare_training()
     with reproducible(recipe.training.deterministic), products_by_onednn(), joined(device.kind) as processes:
-        return _train(recipe, vocabulary, tokens, folder, device, processes, reporter or Silent(), on_checkpoint)
+        run = _Run(recipe, vocabulary, tokens, folder, device, processes, reporter or Silent(), on_checkpoint)
+        run.go_on()
+        return run.result()
 
 
-def _train(
-    recipe: Recipe,
-    vocabulary: int,
-    tokens: Path,
-    folder: Path,
-    device: Device,
-    processes: Processes,
-    reporter: Reporter,
-    on_checkpoint: Callable[[Path], None],
-) -> TrainingResult:
-    settings = recipe.training
-    batches = Batches(TokenFile(tokens, "train"), recipe.tokens, settings, recipe.seed)
-    dev_tokens = TokenFile(tokens, "dev")
-    model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
-    largest = batches.large_step()
-    model.gradient_checkpointing = wants_checkpointing(recipe, vocabulary, largest.tokens, device, processes)
-    fusion = compiled_for(model, recipe, batches.tokens_in_all, device, processes, reporter.say)
-    step_loss = share(StepLoss(model), processes, sharded=wants_sharding(recipe, vocabulary, device, processes))
-    optimizer = make_optimizer(model, settings)
-    scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
-    average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
-    source = BatchesAhead(batches) if device.leaves_cpu_idle else batches
-    keeper = Keeper(
-        folder, settings, model, optimizer, scaler, average, processes, on_checkpoint, beside=device.leaves_cpu_idle
-    )
-    progress = keeper.resume()
-    gradients = Gradients(
-        *(step_loss, settings, device, scaler, processes, reporter.say),
-        fusion=fusion,
-        micro_tokens=resumed_micro_tokens(progress.micro_tokens, settings)
-        or micro_tokens_for(model, recipe, batches.tokens_in_all, largest, device, processes, fusion, reporter.say),
-        recorded_context=recorded_context(model, recipe, batches.tokens_in_all, device, processes),
-    )
-    log = MetricsLog(folder / "metrics.jsonl", progress.step) if processes.leads else NoLog()
+class _Run:
+    """One training: the model, what makes its steps, and what is kept of it."""
 
-    steps = Steps(
-        batch_of=source.step,
-        rate_of=lambda step: learning_rate(step, batches.steps, settings),
-        seed_of=lambda step: processes.seed(recipe.seed, step),
-        gradients=gradients,
-        optimizer=optimizer,
-        update=lambda: update(step_loss, optimizer, scaler, settings.clip_norm),
-        average=average,
-    )
-    gradients.expect(largest)
+    def __init__(
+        self,
+        recipe: Recipe,
+        vocabulary: int,
+        tokens: Path,
+        folder: Path,
+        device: Device,
+        processes: Processes,
+        reporter: Reporter,
+        on_checkpoint: Callable[[Path], None],
+    ) -> None:
+        """It stands where its newest state left it, or at the begin."""
+        self.settings = settings = recipe.training
+        self.folder, self.device, self.processes, self.reporter = folder, device, processes, reporter
+        self.batches = batches = Batches(TokenFile(tokens, "train"), recipe.tokens, settings, recipe.seed)
+        self.dev_tokens, self.token_settings = TokenFile(tokens, "dev"), recipe.tokens
+        self.model = model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
+        largest, in_all = batches.large_step(), batches.tokens_in_all
+        model.gradient_checkpointing = wants_checkpointing(recipe, vocabulary, largest.tokens, device, processes)
+        fusion = compiled_for(model, recipe, in_all, device, processes, reporter.say)
+        sharded = wants_sharding(recipe, vocabulary, device, processes)
+        self.step_loss = step_loss = share(StepLoss(model), processes, sharded=sharded)
+        optimizer = make_optimizer(model, settings)
+        self.scaler = scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
+        self.average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
+        self.keeper = Keeper(
+            *(folder, settings, model, optimizer, scaler, self.average, processes, on_checkpoint),
+            beside=device.leaves_cpu_idle,
+        )
+        self.progress = self.keeper.resume()
+        self.log = MetricsLog(folder / "metrics.jsonl", self.progress.step) if processes.leads else NoLog()
+        self.gradients = Gradients(
+            *(step_loss, settings, device, scaler, processes, reporter.say),
+            fusion=fusion,
+            micro_tokens=resumed_micro_tokens(self.progress.micro_tokens, settings)
+            or micro_tokens_for(model, recipe, in_all, largest, device, processes, fusion, reporter.say),
+            recorded_context=recorded_context(model, recipe, in_all, device, processes),
+        )
+        self.gradients.expect(largest)
+        self.steps = Steps(
+            batch_of=BatchesAhead(batches).step if device.leaves_cpu_idle else batches.step,
+            rate_of=lambda step: learning_rate(step, batches.steps, settings),
+            seed_of=lambda step: processes.seed(recipe.seed, step),
+            gradients=self.gradients,
+            optimizer=optimizer,
+            update=lambda: update(step_loss, optimizer, scaler, settings.clip_norm),
+            average=self.average,
+        )
 
-    with _stop_requests() as stop_requested:
-
-        def waits_after(step: int) -> bool:
-            """Whether something is done after a step that wants the model as that step leaves it."""
-            if processes.size > 1 or not device.leaves_cpu_idle or stop_requested():
-                return True  # processes agree after each step whether they stop
-            words = batches.words_seen(step), batches.words_seen(step + 1)
-            return _dev_loss_due(step, settings.eval_every_steps, batches) or keeper.acts_after(*words)
-
+    def go_on(self) -> None:
+        """Make all steps that are left."""
         read_at = -math.inf
-        for begun, is_last in in_turn(range(progress.step, batches.steps), steps.begin, waits_after):
-            step, batch, (own_loss, gradient_norm) = begun.step, begun.batch, begun.numbers()
-            # What the processes must agree on: they save and stop after the same step.
-            loss, stopping, saving = processes.summed(
-                own_loss, is_last and stop_requested(), is_last and keeper.state_is_due()
-            )
-            _refuse_non_finite(step, "loss", loss, gradient_norm, batch, keeper, scaler)
+        with _stop_requests() as stop_requested:
+            left = range(self.progress.step, self.batches.steps)
+            for begun, is_last in in_turn(
+                left, self.steps.begin, lambda step: stop_requested() or self._waits_after(step)
+            ):
+                own_loss, norm = begun.numbers()
+                # What the processes must agree on: they save and stop after the same step.
+                loss, stopping, saving = self.processes.summed(
+                    own_loss, is_last and stop_requested(), is_last and self.keeper.state_is_due()
+                )
+                self._refuse_non_finite(begun, "loss", loss, norm)
+                words_before = self.progress.words_seen
+                metrics = self._write_down(begun, loss, norm, time.monotonic() - max(begun.started, read_at))
+                if self._dev_loss_due(begun.step):
+                    self._measure_dev_loss(begun, metrics, norm)
+                    stopping = stopping or self.processes.any(stop_requested())  # it may have taken long
+                self.keeper.keep_at_words(words_before, self.progress)
+                if stopping or saving:
+                    self.log.flush()
+                    self.keeper.save_state(self.progress, wait=bool(stopping))
+                if stopping:
+                    raise Interrupted(begun.step + 1)
+                read_at = time.monotonic()
+        self.log.close()
+        self.processes.wait()
+        self.keeper.keep_last(self.progress)
 
-            seconds = time.monotonic() - max(begun.started, read_at)
-            words, words_before = batches.words_seen(step + 1), progress.words_seen
-            progress = progress.after(step + 1, words, seconds, gradients.micro_tokens)
-            metrics = StepMetrics(
-                *(step + 1, batches.epochs_done(step + 1), words, begun.rate, loss),
-                *(gradient_norm if math.isfinite(gradient_norm) else None, batch.tokens, seconds),
-            )
-            log.write(asdict(metrics))
-            reporter.step(metrics, batches.steps)
-            if _dev_loss_due(step, settings.eval_every_steps, batches):
-                found, of_average = dev_losses(model, step_loss, average, dev_tokens, recipe.tokens, device)
-                _refuse_non_finite(step, "dev loss", found.dev_loss, gradient_norm, batch, keeper, scaler)
-                log.write({"step": step + 1, "epoch": metrics.epoch, "words_seen": words} | asdict(found) | of_average)
-                progress = keeper.keep_best(progress, found.dev_loss)
-                reporter.dev(step + 1, found)
-                stopping = stopping or processes.any(stop_requested())  # it may have taken long
-            keeper.keep_at_words(words_before, progress)
-            if stopping or saving:
-                log.flush()
-                keeper.save_state(progress, wait=bool(stopping))
-            if stopping:
-                raise Interrupted(step + 1)
-            read_at = time.monotonic()
+    def _waits_after(self, step: int) -> bool:
+        """Whether something may be done after a step that wants the model as that step leaves it."""
+        if self.processes.size > 1 or not self.device.leaves_cpu_idle:
+            return True  # processes agree after each step whether they stop
+        words = self.batches.words_seen(step), self.batches.words_seen(step + 1)
+        return self._dev_loss_due(step) or self.keeper.acts_after(*words)
 
-    log.close()
-    processes.wait()
-    keeper.keep_last(progress)
-    return _result(folder, progress, device, model)
+    def _write_down(self, begun: StepBegun, loss: float, norm: float, seconds: float) -> StepMetrics:
+        """Count a step, log it and show it."""
+        done, words = begun.step + 1, self.batches.words_seen(begun.step + 1)
+        self.progress = self.progress.after(done, words, seconds, self.gradients.micro_tokens)
+        metrics = StepMetrics(
+            *(done, self.batches.epochs_done(done), words, begun.rate, loss),
+            *(norm if math.isfinite(norm) else None, begun.batch.tokens, seconds),
+        )
+        self.log.write(asdict(metrics))
+        self.reporter.step(metrics, self.batches.steps)
+        return metrics
+
+    def _measure_dev_loss(self, begun: StepBegun, metrics: StepMetrics, norm: float) -> None:
+        """Log the dev loss after a step, and keep the model if it is the best."""
+        found, of_average = dev_losses(
+            self.model, self.step_loss, self.average, self.dev_tokens, self.token_settings, self.device
+        )
+        self._refuse_non_finite(begun, "dev loss", found.dev_loss, norm)
+        place = {"step": metrics.step, "epoch": metrics.epoch, "words_seen": metrics.words_seen}
+        self.log.write(place | asdict(found) | of_average)
+        self.progress = self.keeper.keep_best(self.progress, found.dev_loss)
+        self.reporter.dev(metrics.step, found)
+
+    def _dev_loss_due(self, step: int) -> bool:
+        every_steps = self.settings.eval_every_steps
+        if every_steps is None:
+            return self.batches.ends_epoch(step)
+        return (step + 1) % every_steps == 0 or step + 1 == self.batches.steps
+
+    def _refuse_non_finite(self, begun: StepBegun, kind: str, loss: float, norm: float) -> None:
+        """A loss that is no number ends the run. fp16's scaler skips steps of infinite gradients, but not for ever."""
+        if math.isfinite(loss) and (math.isfinite(norm) or _only_skipped(self.scaler)):
+            return
+        examples = sorted({sequence.example for sequence in begun.batch.sequences})
+        shown = ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")
+        states = saved_states(self.keeper.states)
+        kept = f"the last good state is kept in {states[-1]}" if states else "no state had been saved before it"
+        raise FirstwordsError(
+            f"the {kind} is not finite at step {begun.step + 1} ({kind} {loss}, gradient norm {norm})",
+            where=f"documents {shown} of the training text; {kept}",
+            do="lower training.peak-lr, lengthen training.warmup-steps, set training.clip-norm, or use bf16 or fp32",
+            exit_code=3,
+        )
+
+    def result(self) -> TrainingResult:
+        """What the finished run tells of itself."""
+        lines = read_metrics(self.folder / "metrics.jsonl")
+        steps = [line for line in lines if "train_loss" in line]
+        dev = [line["dev_loss"] for line in lines if "dev_loss" in line]
+        return TrainingResult(
+            steps=self.progress.step,
+            words_seen=self.progress.words_seen,
+            tokens=sum(line["tokens"] for line in steps),
+            seconds=self.progress.seconds,
+            device=self.device.kind,
+            precision=self.device.precision,
+            parameters=sum(weight.numel() for weight in self.model.parameters()),
+            last_train_loss=steps[-1]["train_loss"],
+            last_dev_loss=dev[-1],
+            best_dev_loss=min(dev),
+            peak_memory_bytes=self.device.peak_memory_bytes(),
+        )
 
 
 _LEAST_SCALE = 2.0**-10
 """Of fp16's loss scaling, which begins at 65,536 and is halved in every step that it skips."""
 
 
-def _refuse_non_finite(
-    step: int,
-    kind: str,
-    loss: float,
-    gradient_norm: float,
-    batch: StepBatch,
-    keeper: Keeper,
-    scaler: torch.amp.GradScaler,
-) -> None:
-    """A loss that is no number ends the run. fp16's scaler skips steps with infinite gradients, but not for ever."""
-    if math.isfinite(loss) and (math.isfinite(gradient_norm) or _only_skipped(scaler)):
-        return
-    examples = sorted({sequence.example for sequence in batch.sequences})
-    shown = ", ".join(map(str, examples[:8])) + (", ..." if len(examples) > 8 else "")
-    states = saved_states(keeper.states)
-    kept = f"the last good state is kept in {states[-1]}" if states else "no state had been saved before it"
-    raise FirstwordsError(
-        f"the {kind} is not finite at step {step + 1} ({kind} {loss}, gradient norm {gradient_norm})",
-        where=f"documents {shown} of the training text; {kept}",
-        do="lower training.peak-lr, lengthen training.warmup-steps, set training.clip-norm, or use bf16 or fp32",
-        exit_code=3,
-    )
-
-
 def _only_skipped(scaler: torch.amp.GradScaler) -> bool:
     """Whether a step of infinite gradients was one of those that find a scale. Asking waits for the device."""
     return scaler.is_enabled() and scaler.get_scale() > _LEAST_SCALE
-
-
-def _dev_loss_due(step: int, every_steps: int | None, batches: Batches) -> bool:
-    if every_steps is None:
-        return batches.ends_epoch(step)
-    return (step + 1) % every_steps == 0 or step + 1 == batches.steps
 
 
 def wants_checkpointing(
@@ -277,22 +308,3 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _result(folder: Path, progress: Progress, device: Device, model: Llama) -> TrainingResult:
-    lines = read_metrics(folder / "metrics.jsonl")
-    steps = [line for line in lines if "train_loss" in line]
-    dev = [line["dev_loss"] for line in lines if "dev_loss" in line]
-    return TrainingResult(
-        steps=progress.step,
-        words_seen=progress.words_seen,
-        tokens=sum(line["tokens"] for line in steps),
-        seconds=progress.seconds,
-        device=device.kind,
-        precision=device.precision,
-        parameters=sum(weight.numel() for weight in model.parameters()),
-        last_train_loss=steps[-1]["train_loss"],
-        last_dev_loss=dev[-1],
-        best_dev_loss=min(dev),
-        peak_memory_bytes=device.peak_memory_bytes(),
-    )
