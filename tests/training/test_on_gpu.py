@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from firstwords.model.attention import AttentionGroup, Layout, RaggedGroup, attend, flash_is_there
+from firstwords.model.attention import AttentionGroup, Layout, RaggedGroup, attend
+from firstwords.model.flash import flash_is_there
 from firstwords.model.llama import Llama
 from firstwords.tokens.batches import StepBatch, TokenSequence
 from firstwords.tokens.tokenizer import Vocabulary

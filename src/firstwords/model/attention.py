@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from firstwords.model.flash import attend_by_flash, flash_is_there, suits_flash
 from firstwords.model.fusion import fused, fusing, in_kernels
 from firstwords.model.lines import LONGEST_LINE, attend_in_lines, attends_in_lines
 from firstwords.model.products import products_as_usual
@@ -93,26 +92,6 @@ class Layout:
 
 _SMALL_GRID = 2**15
 """Places, filled or not, that a GPU attends to in one call: rows of a few hundred lines."""
-
-
-def flash_is_there(device: torch.device | str) -> bool:
-    """Whether a device can attend within sequences as they lie: PyTorch's flash attention, from Ampere on."""
-    return torch.device(device).type == "cuda" and torch.cuda.is_available() and _flash_works()
-
-
-@cache
-def _flash_works() -> bool:
-    """Tried once: the function is not public, and other versions of PyTorch need not have it as it is."""
-    if torch.cuda.get_device_capability()[0] < 8:
-        return False
-    try:
-        with torch.enable_grad():
-            x_NHE = torch.ones(3, 1, 64, dtype=torch.bfloat16, device="cuda", requires_grad=True)
-            bounds_C = torch.tensor([0, 2, 3], dtype=torch.int32, device="cuda")
-            _flash(x_NHE, x_NHE, x_NHE, RaggedGroup(3, bounds_C, 2)).sum().backward()
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return True
 
 
 def lines_are_learnt() -> bool:
@@ -220,59 +199,9 @@ def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: Attenti
         if attends_in_lines(q_nHE.dtype):
             return attend_in_lines(q_nHE, k_nKE, v_nKE, group.bounds_C, group.longest)
         return _attend_on_grid(q_nHE, k_nKE, v_nKE, _grid_of(group))
-    half = q_nHE.dtype in (torch.float16, torch.bfloat16)
-    if not half or q_nHE.shape[2] > _WIDEST_FLASH_HEAD or q_nHE.shape[2] % 8:
-        return _attend_on_grid(q_nHE, k_nKE, v_nKE, _grid_of(group))
-    return _flash(q_nHE, k_nKE, v_nKE, group)
-
-
-_WIDEST_FLASH_HEAD = 256
-
-
-_FLASH_KEYS = 128
-"""Keys of a block in flash attention's backward pass, for heads of 64 numbers at most."""
-
-
-def _flash(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: RaggedGroup) -> Tensor:
-    """Flash attention (Dao et al. 2022). Its public function is not the same in all versions that we support."""
-    return _Flash.apply(q_nHE, k_nKE, v_nKE, group.bounds_C, group.longest)
-
-
-class _Flash(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, bounds_C: Tensor, longest: int) -> Tensor:
-        out_nHE, *more, _ = torch.ops.aten._flash_attention_forward(
-            *(q_nHE, k_nKE, v_nKE, bounds_C, bounds_C, longest, longest, 0.0, True, False)
-        )
-        ctx.save_for_backward(q_nHE, k_nKE, v_nKE, out_nHE, bounds_C, *more)
-        ctx.longest = longest
-        return out_nHE
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        q_nHE, k_nKE, v_nKE, out_nHE, bounds_C, log_sums, random, unused = ctx.saved_tensors
-        # Blocks of keys add to the gradients of their queries. One has nobody to change places with.
-        alone = ctx.longest <= _FLASH_KEYS and q_nHE.shape[2] <= 64
-        with nullcontext() if alone else _sums_in_one_order():
-            grads = torch.ops.aten._flash_attention_backward(
-                *(grad_outputs[0].contiguous(), q_nHE, k_nKE, v_nKE, out_nHE, log_sums, bounds_C, bounds_C),
-                *(ctx.longest, ctx.longest, 0.0, True, random, unused),
-            )
-        return *grads, None, None
-
-
-@contextmanager
-def _sums_in_one_order() -> Iterator[None]:
-    """While it lasts, CUDA adds up in an order that is the same every time."""
-    filler: Any = torch.utils.deterministic
-    before, fills = torch.get_deterministic_debug_mode(), filler.fill_uninitialized_memory
-    torch.set_deterministic_debug_mode("error")
-    filler.fill_uninitialized_memory = False  # with NaN, which takes time
-    try:
-        yield
-    finally:
-        torch.set_deterministic_debug_mode(before)
-        filler.fill_uninitialized_memory = fills
+    if suits_flash(q_nHE):
+        return attend_by_flash(q_nHE, k_nKE, v_nKE, group.bounds_C, group.longest)
+    return _attend_on_grid(q_nHE, k_nKE, v_nKE, _grid_of(group))
 
 
 def _attend_on_grid(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: AttentionGroup) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 
 from firstwords.data.download import cache_folder
 from firstwords.model.fusion import compilers
+from firstwords.run_folder import atomic_write_bytes
 
 _COMPILE_SECONDS = 60
 
@@ -91,4 +92,5 @@ def _build(source: Path, command: tuple[str, ...], linked: Path, place: Path) ->
             (command[0], "-shared", str(made), str(linked), "-o", str(library)),
         ):
             subprocess.run(arguments, capture_output=True, timeout=_COMPILE_SECONDS, check=True)
-        library.replace(place)
+        # On disk before it has its name: a part of one, as a loss of power leaves it, ends the process that opens it.
+        atomic_write_bytes(place, library.read_bytes())

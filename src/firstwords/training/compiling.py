@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from firstwords.errors import FirstwordsError
-from firstwords.model.attention import flash_is_there
 from firstwords.model.cost import training_flops_per_token
+from firstwords.model.flash import flash_is_there
 from firstwords.model.fusion import CudaKernels, Fusion, missing_for_fusion
 from firstwords.model.llama import Llama
 from firstwords.recipe import Recipe
