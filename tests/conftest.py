@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -13,6 +14,10 @@ from firstwords.tokens.tokenizer import Vocabulary, learn_tokenizer
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported: kernels of CUDA run on the CPU
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("firstwords", deadline=None)
+hypothesis.settings.load_profile("firstwords")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -101,7 +101,7 @@ def mixes(draw: st.DrawFn) -> tuple[Texts, dict[str, Any]]:
 
 
 @given(mix=mixes())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_budgets_and_shares_are_met_to_within_a_document(mix: tuple[Texts, dict[str, Any]]) -> None:
     texts, recipe = mix
     with tempfile.TemporaryDirectory() as name:
@@ -120,7 +120,7 @@ def test_budgets_and_shares_are_met_to_within_a_document(mix: tuple[Texts, dict[
 
 
 @given(mix=mixes())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_dev_and_training_text_share_no_document_and_each_is_whole(mix: tuple[Texts, dict[str, Any]]) -> None:
     texts, recipe = mix
     names = list(texts)
@@ -137,7 +137,7 @@ def test_dev_and_training_text_share_no_document_and_each_is_whole(mix: tuple[Te
 
 
 @given(mix=mixes(), data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_seed_decides_and_not_the_order_of_files(mix: tuple[Texts, dict[str, Any]], data: st.DataObject) -> None:
     texts, recipe = mix
     recipe = recipe | {"order": "shuffled"}

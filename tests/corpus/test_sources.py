@@ -192,7 +192,7 @@ def test_lines_are_gathered_to_the_stated_size(tmp_path: Path) -> None:
     assert texts(source) == ["aaaa\nbbbb", "cccc\ndddd"[:4], "dddd", "long" * 10, "ee\nff"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lines=st.lists(st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=["Cs"]), max_size=30)),
     size=st.integers(1, 80),

@@ -143,7 +143,7 @@ def test_a_server_that_only_breaks_off_is_given_up_and_the_next_call_goes_on(ser
     assert (tmp_path / "t").read_bytes() == BODY
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stops=st.lists(st.integers(0, len(BODY)), max_size=3), ranges=st.booleans(), named=st.booleans())
 def test_wherever_it_breaks_the_bytes_are_right(
     server: Server, tmp_path: Path, stops: list[int], ranges: bool, named: bool

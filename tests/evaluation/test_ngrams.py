@@ -113,7 +113,7 @@ WORDS = st.sampled_from(["a", "b", "c", "dd", "e'e"])
 SENTENCES = st.lists(st.lists(WORDS, min_size=1, max_size=7), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(training=SENTENCES, asked=SENTENCES, order=st.integers(1, 5), parts=st.integers(1, 4))
 def test_any_small_text_in_any_number_of_parts_gives_the_same(
     tmp_path_factory: pytest.TempPathFactory,
@@ -151,7 +151,7 @@ def test_probabilities_of_all_words_sum_to_one(order: int, context: list[str], s
     assert probabilities(small_text, context, order) == pytest.approx(1, abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(training=SENTENCES, context=st.lists(WORDS, max_size=5), order=st.integers(1, 5))
 def test_they_do_so_for_any_text(
     tmp_path_factory: pytest.TempPathFactory, training: list[list[str]], context: list[str], order: int

@@ -113,7 +113,7 @@ def test_logits_are_made_in_pieces(monkeypatch: pytest.MonkeyPatch, model: Llama
     np.testing.assert_allclose(score(sequences), expected, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=9).map(tuple), min_size=1, max_size=40, unique=True),
     st.integers(1, 60),

@@ -263,7 +263,7 @@ def test_the_same_clusters_weigh_alike_and_pooled_pairs_do() -> None:
 sides = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(rng=sides, clusters=st.integers(1, 15), pairs=st.integers(1, 30), seeds=st.integers(1, 3), pooled=st.booleans())
 def test_differences_turn_their_sign_and_p_belongs_to_the_interval(
     rng: RNG, clusters: int, pairs: int, seeds: int, pooled: bool

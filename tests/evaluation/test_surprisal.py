@@ -318,7 +318,7 @@ def test_a_statement_says_what_was_measured(subject: OwnModel) -> None:
 
 
 @given(text=st.text(st.sampled_from("ab éÉ\t\n🙂İß."), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_token_belongs_to_one_word_whatever_the_text(text: str, subject: OwnModel, folding: OwnModel) -> None:
     for model in (subject, folding):
         (scored,) = score_texts(model, [text], BOS)

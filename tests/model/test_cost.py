@@ -12,7 +12,7 @@ from firstwords.recipe import Recipe
 from firstwords.settings import ModelSettings
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     heads=st.integers(1, 4),
     share=st.integers(1, 2),
