@@ -75,6 +75,20 @@ def _store(x, values, place, column, rows, stride, head, width):
 
 
 @triton.jit
+def _load_queries(q, out, grad_out, log_sums, positions, query, column, rows, q_stride, out_stride, head, width):
+    """What gradients need of some queries: where their lines begin, the queries, the gradient of what they found, its
+    mean under their weights, and the logarithm of the sum that the weights were divided by.
+    """
+    begin = query - tl.load(positions + query, mask=query < rows, other=0).to(tl.int32)
+    queries = _load(q, query, column, rows, q_stride, head, width)
+    grads = _load(grad_out, query, column, rows, out_stride, head, width)
+    outs = _load(out, query, column, rows, out_stride, head, width)
+    mean = tl.sum(grads.to(tl.float32) * outs.to(tl.float32), axis=1)
+    log_sum = tl.load(log_sums + head * rows + query, mask=query < rows, other=0.0)
+    return begin, queries, grads, mean, log_sum
+
+
+@triton.jit
 def _attend(
     q, k, v, out, log_sums, positions, rows, q_stride, k_stride, v_stride, width, scale,
     SHARE: tl.constexpr, TILE: tl.constexpr, COLUMNS: tl.constexpr,
@@ -116,12 +130,9 @@ def _gradient_of_queries(
     head, column = tl.program_id(1), tl.arange(0, COLUMNS)
     out_stride = tl.num_programs(1) * width
     query = tl.program_id(0) * TILE + tl.arange(0, TILE)
-    begin = query - tl.load(positions + query, mask=query < rows, other=0).to(tl.int32)
-    queries = _load(q, query, column, rows, q_stride, head, width)
-    grads = _load(grad_out, query, column, rows, out_stride, head, width)
-    outs = _load(out, query, column, rows, out_stride, head, width)
-    mean = tl.sum(grads.to(tl.float32) * outs.to(tl.float32), axis=1)
-    log_sum = tl.load(log_sums + head * rows + query, mask=query < rows, other=0.0)
+    begin, queries, grads, mean, log_sum = _load_queries(
+        q, out, grad_out, log_sums, positions, query, column, rows, q_stride, out_stride, head, width
+    )
     found = tl.zeros((TILE, COLUMNS), tl.float32)
     first = tl.min(begin, axis=0)
     while first < tl.minimum((tl.program_id(0) + 1) * TILE, rows):
@@ -157,12 +168,9 @@ def _gradients_of_keys(
         # Lines follow one another: behind the first query whose line begins after these keys, none sees them.
         while begin_of_first <= last:
             query = first + tl.arange(0, TILE)
-            begin = query - tl.load(positions + query, mask=query < rows, other=0).to(tl.int32)
-            queries = _load(q, query, column, rows, q_stride, head, width)
-            grads = _load(grad_out, query, column, rows, out_stride, head, width)
-            outs = _load(out, query, column, rows, out_stride, head, width)
-            mean = tl.sum(grads.to(tl.float32) * outs.to(tl.float32), axis=1)
-            log_sum = tl.load(log_sums + head * rows + query, mask=query < rows, other=0.0)
+            begin, queries, grads, mean, log_sum = _load_queries(
+                q, out, grad_out, log_sums, positions, query, column, rows, q_stride, out_stride, head, width
+            )
             scores = tl.dot(keys, tl.trans(queries), input_precision="ieee") * scale
             seen = (key[:, None] <= query[None, :]) & (key[:, None] >= begin[None, :])
             weights = tl.where(seen, tl.exp(scores - log_sum[None, :]), 0.0)

@@ -95,11 +95,15 @@ def training_memory_bytes(
     per_token = per_token * kept_layers // shape.layers
     stream = shape.hidden * _FLOAT * (shape.layers if checkpointing else 1)
     logits = (2 if half else _FLOAT) * min(CUDA_CHUNK_LOGITS if on_gpu else CHUNK_LOGITS, tokens * vocabulary)
-    held_over_kept = _HELD_OVER_KEPT_HALF if half else _HELD_OVER_KEPT
     if on_gpu:
         return round(cost.weight_bytes + casts + head_gradients + _HELD_ON_GPU * tokens * (per_token + stream) + logits)
     if at_once:  # the only logits of a step are gone before there are gradients of the blocks
         logits = max(0, logits - _FLOAT * cost.matrix_parameters)
     return round(
-        _COMPILER + cost.weight_bytes + casts + head_gradients + held_over_kept * tokens * (per_token + stream) + logits
+        _COMPILER
+        + cost.weight_bytes
+        + casts
+        + head_gradients
+        + (_HELD_OVER_KEPT_HALF if half else _HELD_OVER_KEPT) * tokens * (per_token + stream)
+        + logits
     )

@@ -110,7 +110,7 @@ class Recorder:
         """add_gradient: of the weights of `module`; it is recorded. context: tokens of a sequence at most."""
         self._weights = [weight for weight in module.parameters() if weight.requires_grad]
         self._add_gradient, self._context, self._say = add_gradient, context, say
-        self._own_left = _OWN_GRADIENTS // sum(4 * weight.numel() for weight in self._weights)
+        self._most_own = _OWN_GRADIENTS // sum(4 * weight.numel() for weight in self._weights)
         self._gradients: list[Tensor] = []
         self._graphs: dict[tuple[Sizes, bool], _Graph] = {}
         self._pool: Any = None  # a handle of PyTorch's
@@ -121,10 +121,7 @@ class Recorder:
 
         alone: it is all of its step, so that there is nothing to add to.
         """
-        sizes, numbers = self._as_recorded(part)
-        alone = alone and self._has_own(sizes)
-        if not alone:
-            self._lend_gradients()
+        sizes, numbers, alone = self._made_ready(part, alone)
         if (sizes, alone) not in self._graphs and not self._fails:
             self._try_to_record(sizes, numbers, alone)
         graph = self._graphs.get((sizes, alone))
@@ -142,25 +139,21 @@ class Recorder:
 
     def record(self, part: Sequence[TokenSequence], *, alone: bool) -> None:
         """Record what `add` would play for a micro-batch; no gradient is added, nor left."""
-        sizes, numbers = self._as_recorded(part)
-        alone = alone and self._has_own(sizes)
-        if not alone:
-            self._lend_gradients()
-        self._try_to_record(sizes, numbers, alone)
+        self._try_to_record(*self._made_ready(part, alone))
         for weight in self._weights:
             weight.grad = None
 
-    def _has_own(self, sizes: Sizes) -> bool:
-        """Whether a recording for such sizes has gradients of its own, or may."""
-        return (sizes, True) in self._graphs or self._own_left > 0
-
-    def _as_recorded(self, part: Sequence[TokenSequence]) -> tuple[Sizes, Tensor]:
+    def _made_ready(self, part: Sequence[TokenSequence], alone: bool) -> tuple[Sizes, Tensor, bool]:
+        """Sizes and numbers of a micro-batch, and whether its recording has own gradients; where not, some are lent."""
         sizes = Sizes.of([len(sequence.ids) - 1 for sequence in part], self._context)
-        return sizes, torch.from_numpy(as_numbers(part, sizes))
+        more = sum(own for _, own in self._graphs) < self._most_own
+        alone = alone and (more or (sizes, True) in self._graphs)
+        if not alone:
+            self._lend_gradients()
+        return sizes, torch.from_numpy(as_numbers(part, sizes)), alone
 
     def forget(self) -> None:
         """Give up all graphs and their memory."""
-        self._own_left += sum(own for _, own in self._graphs)
         self._graphs.clear()
         self._gradients.clear()
         self._pool = None
@@ -201,7 +194,6 @@ class Recorder:
             torch.cuda.set_rng_state(random)
         self._pool = self._pool or graph.pool()
         gradients = [weight.grad for weight in self._weights] if alone else None
-        self._own_left -= alone
         self._graphs[sizes, alone] = _Graph(graph, given, divisor, loss, gradients)
 
     def _drop_gradients(self, alone: bool) -> None:
