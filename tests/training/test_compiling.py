@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from firstwords.errors import FirstwordsError
-from firstwords.model.fusion import Fusion, fused, missing_for_fusion
+from firstwords.model.fusion import CompiledLoops, fused, missing_for_fusion
 from firstwords.model.llama import Llama
 from firstwords.tokens.tokenizer import Vocabulary
 from firstwords.training import compiling
@@ -103,7 +103,7 @@ def test_only_while_it_is_entered(own_cache: Path) -> None:
         return x + x
 
     x = torch.arange(6.0)
-    fusion = Fusion("a test")
+    fusion = CompiledLoops("a test")
     with fusion.entered():
         assert torch.equal(doubled(x), 2 * x)
     compiled = len(ran)

@@ -1,8 +1,8 @@
 """Chains of small operations made into one loop each: on a CPU by torch.compile, on CUDA by kernels of our own.
 
-A function marked `fused` runs as it is written, but while a `Fusion` is entered: then it runs in its compiled form. On
-a CPU this saves most passes over memory between the products, which take about as long as the products do. On CUDA,
-while `CudaKernels` are entered, model and loss take the chains of `model.kernels`.
+While a `Fusion` is entered, chains run in its way. With `CompiledLoops`, functions marked `fused` run in their compiled
+form: on a CPU this saves most passes over memory between the products, which take about as long as the products do.
+With `CudaKernels`, model and loss take the chains of `model.kernels`. Else all runs as it is written.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -32,14 +32,14 @@ def fused(function: Callable[Given, Made]) -> Callable[Given, Made]:
 
     @functools.wraps(function)
     def call(*args: Given.args, **kwargs: Given.kwargs) -> Made:
-        run = _entered[-1].compiled(function) if _entered else function
+        run = _entered[-1].form_of(function) if _entered else function
         return run(*args, **kwargs)
 
     return call
 
 
 def fusing() -> bool:
-    """Whether functions marked `fused` run in their compiled form now."""
+    """Whether chains run fused now, in whatever way."""
     return bool(_entered)
 
 
@@ -49,7 +49,29 @@ def in_kernels() -> bool:
 
 
 class Fusion:
-    """The compiled forms of one training run.
+    """How chains are fused in one training run."""
+
+    def form_of(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What runs where `function`, marked `fused`, is called."""
+        return function
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """While it lasts, chains run in this way."""
+        with self._prepared():
+            _entered.append(self)
+            try:
+                yield
+            finally:
+                _entered.pop()
+
+    def _prepared(self) -> AbstractContextManager[object]:
+        """Settings that hold while it is entered."""
+        return nullcontext()
+
+
+class CompiledLoops(Fusion):
+    """The compiled forms of functions, on a CPU.
 
     What a compiler makes of a function depends on the sizes that it sees first, and sums are rounded by it. A run that
     went on after a stop must make the same, so first sizes are to be the same (`warm up` with them), and compiled code
@@ -62,25 +84,22 @@ class Fusion:
         self._folder = cache_folder() / "compiled" / key
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def form_of(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The compiled form of `function`; made when it is first called."""
         if function not in self._compiled:
             self._compiled[function] = torch.compile(function, dynamic=True)
         return self._compiled[function]
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """While it lasts, `fused` functions run compiled."""
+    def _prepared(self) -> Iterator[None]:
         folder_before = os.environ.get(_FOLDER)
         os.environ[_FOLDER] = str(self._folder)
-        _entered.append(self)
         try:
             with ExitStack() as settings:
                 for module, patches in _compiler_settings():
                     settings.enter_context(module.patch(patches))
                 yield
         finally:
-            _entered.pop()
             if folder_before is None:
                 del os.environ[_FOLDER]
             else:
@@ -88,23 +107,12 @@ class Fusion:
 
 
 class CudaKernels(Fusion):
-    """The kernels of CUDA. They are made for types, not for sizes, and kept on disk."""
+    """The kernels of CUDA, which model and loss call by themselves. They are made for types, not for sizes, and kept on
+    disk.
+    """
 
     def __init__(self) -> None:
         os.environ.setdefault("TRITON_CACHE_DIR", str(cache_folder() / "kernels"))
-
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` itself: what is fused on a CPU alone."""
-        return function
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """While it lasts, model and loss run by kernels."""
-        _entered.append(self)
-        try:
-            yield
-        finally:
-            _entered.pop()
 
 
 _FOLDER = "TORCHINDUCTOR_CACHE_DIR"

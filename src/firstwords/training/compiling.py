@@ -10,7 +10,7 @@ import torch
 from firstwords.errors import FirstwordsError
 from firstwords.model.cost import training_flops_per_token
 from firstwords.model.flash import flash_is_there
-from firstwords.model.fusion import CudaKernels, Fusion, missing_for_fusion
+from firstwords.model.fusion import CompiledLoops, CudaKernels, Fusion, missing_for_fusion
 from firstwords.model.llama import Llama
 from firstwords.recipe import Recipe
 from firstwords.tokens.batches import TokenSequence, flat
@@ -51,13 +51,14 @@ def compiled_for(
     recipe: Recipe,
     tokens: int,
     device: Device,
-    processes: Processes = ALONE,
     say: Callable[[str], None] = lambda _: None,
+    *,
+    sharded: bool = False,
 ) -> Fusion | None:
-    """What is compiled for a training on so many tokens in all; None where it runs as it is written, as in several
-    processes.
+    """How chains are fused in a training on so many tokens in all; None where they run as they are written.
 
-    Raises FirstwordsError where the recipe asks for it and the machine has no compiler.
+    sharded: processes will spread the weights. Raises FirstwordsError where the recipe asks for it and the machine has
+    no compiler.
     """
     asked, context = recipe.training.compile, recipe.tokens.context
     missing = missing_for_fusion(device.kind)
@@ -68,13 +69,14 @@ def compiled_for(
             do='install one, or set training.compile = "auto"',
         )
     worth = asked is True or (missing is None and is_long(recipe, model.vocabulary, tokens))
-    if not asked or not worth or processes.size > 1:
+    # Loops are compiled for whole weights, and would be anew, in the first step, for those that were gathered.
+    if not asked or not worth or (sharded and device.kind == "cpu"):
         return None
     if device.kind == "cuda":
         fusion: Fusion = CudaKernels()
         say("compiling the model's kernels; a first time takes some seconds")
     else:
-        fusion = Fusion(f"{recipe.model} {model.vocabulary} {context} {device} {torch.get_num_threads()}")
+        fusion = CompiledLoops(f"{recipe.model} {model.vocabulary} {context} {device} {torch.get_num_threads()}")
         say("compiling the model's loops; a first time takes about half a minute")
     try:
         _compile(fusion, StepLoss(model), context, device)

@@ -105,8 +105,8 @@ class _Run:
         self.model = model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
         largest, in_all = batches.large_step(), batches.tokens_in_all
         model.gradient_checkpointing = wants_checkpointing(recipe, vocabulary, largest.tokens, device, processes)
-        fusion = compiled_for(model, recipe, in_all, device, processes, reporter.say)
         sharded = wants_sharding(recipe, vocabulary, device, processes)
+        fusion = compiled_for(model, recipe, in_all, device, reporter.say, sharded=sharded)
         self.step_loss = step_loss = share(StepLoss(model), processes, sharded=sharded)
         optimizer = make_optimizer(model, settings)
         self.scaler = scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
