@@ -248,9 +248,9 @@ class TrainingSettings(Settings):
     """On CUDA: only kernels that sum in the same order every time, so that two trainings end with the same bits. They
     are slower. Elsewhere all are so already."""
     compile: bool | Literal["auto"] = "auto"
-    """Make one loop of each chain of small operations: on a CPU by torch.compile; on CUDA by kernels of Triton, with steps
-    recorded as CUDA graphs where one GPU trains. Results change by rounding. `auto` does so where a compiler is there
-    and the training is long enough to win back the half minute that it takes once on a CPU."""
+    """Make one loop of each chain of small operations: on a CPU by torch.compile; on CUDA by kernels of Triton, with
+    steps recorded as CUDA graphs where one GPU trains. Results change by rounding. `auto` does so where a compiler is
+    there and the training is long enough to win back the half minute that it takes once on a CPU."""
     micro_tokens: Positive | Literal["auto"] = "auto"
     """Tokens that pass the model at once: a larger batch goes through in parts, and their gradients are added up;
     results change by rounding. `auto` measures what is fastest here where the training is long, and remembers it."""
