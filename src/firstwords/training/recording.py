@@ -24,25 +24,18 @@ AddGradient = Callable[[FlatBatch, Tensor], Tensor]
 """Adds the gradient of a batch's summed loss over a divisor, a scalar; returns that loss."""
 
 _LEAST_TOKENS = 512
-_OWN_GRADIENTS = 2**30
-"""Bytes of gradients that recordings may have for themselves, all together: they need not be set to zero and added to,
-7% of a step of lines."""
 _SIZES_AN_OCTAVE = 8
 """Sizes are rounded up to one of these between a power of two and the next: filler is a sixteenth, on the average."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """One recording: it reads `numbers` and `divisor`, and writes `loss`.
-
-    gradients: of the weights, which it writes too; None where it adds to those that were lent to them.
-    """
+    """One recording: it reads `numbers` and `divisor`, and writes `loss` and the recorder's gradients."""
 
     graph: torch.cuda.CUDAGraph
     numbers: Tensor
     divisor: Tensor
     loss: Tensor
-    gradients: list[Tensor | None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +95,11 @@ def from_numbers(numbers: Tensor, sizes: Sizes) -> FlatBatch:
 
 
 class Recorder:
-    """Adds gradients of micro-batches by graphs, which it records when it meets new sizes."""
+    """Adds gradients of micro-batches by graphs, which it records when it meets new sizes.
+
+    All graphs work in the same memory, and leave the weights' gradients at the same places. Of a step that is one
+    micro-batch they are written there, else added to those that are there.
+    """
 
     def __init__(
         self, module: nn.Module, add_gradient: AddGradient, context: int, say: Callable[[str], None] = lambda _: None
@@ -110,10 +107,10 @@ class Recorder:
         """add_gradient: of the weights of `module`; it is recorded. context: tokens of a sequence at most."""
         self._weights = [weight for weight in module.parameters() if weight.requires_grad]
         self._add_gradient, self._context, self._say = add_gradient, context, say
-        self._most_own = _OWN_GRADIENTS // sum(4 * weight.numel() for weight in self._weights)
         self._gradients: list[Tensor] = []
         self._graphs: dict[tuple[Sizes, bool], _Graph] = {}
         self._pool: Any = None  # a handle of PyTorch's
+        self._stream: torch.cuda.Stream | None = None
         self._fails = False
 
     def add(self, part: Sequence[TokenSequence], divisor: int, *, alone: bool = False) -> Tensor:
@@ -121,7 +118,7 @@ class Recorder:
 
         alone: it is all of its step, so that there is nothing to add to.
         """
-        sizes, numbers, alone = self._made_ready(part, alone)
+        sizes, numbers = self._made_ready(part, alone)
         if (sizes, alone) not in self._graphs and not self._fails:
             self._try_to_record(sizes, numbers, alone)
         graph = self._graphs.get((sizes, alone))
@@ -131,26 +128,29 @@ class Recorder:
         graph.numbers.copy_(numbers.pin_memory(), non_blocking=True)
         graph.divisor.fill_(divisor)
         graph.graph.replay()
-        if graph.gradients is not None:
-            for weight, gradient in zip(self._weights, graph.gradients, strict=True):
-                weight.grad = gradient
+        self._give_gradients(self._gradients)
         # Graphs share their memory: the next writes over it.
         return graph.loss.clone()
 
     def record(self, part: Sequence[TokenSequence], *, alone: bool) -> None:
         """Record what `add` would play for a micro-batch; no gradient is added, nor left."""
-        self._try_to_record(*self._made_ready(part, alone))
-        for weight in self._weights:
-            weight.grad = None
+        self._try_to_record(*self._made_ready(part, alone), alone)
+        self._give_gradients(None)
 
-    def _made_ready(self, part: Sequence[TokenSequence], alone: bool) -> tuple[Sizes, Tensor, bool]:
-        """Sizes and numbers of a micro-batch, and whether its recording has own gradients; where not, some are lent."""
+    def _made_ready(self, part: Sequence[TokenSequence], alone: bool) -> tuple[Sizes, Tensor]:
+        """Sizes and numbers of a micro-batch. Where it is not alone, the weights have gradients to add to."""
         sizes = Sizes.of([len(sequence.ids) - 1 for sequence in part], self._context)
-        more = sum(own for _, own in self._graphs) < self._most_own
-        alone = alone and (more or (sizes, True) in self._graphs)
-        if not alone:
-            self._lend_gradients()
-        return sizes, torch.from_numpy(as_numbers(part, sizes)), alone
+        if not alone and self._weights[0].grad is None:
+            if self._gradients:
+                torch._foreach_zero_(self._gradients)
+            else:
+                self._gradients = [torch.zeros_like(weight) for weight in self._weights]
+            self._give_gradients(self._gradients)
+        return sizes, torch.from_numpy(as_numbers(part, sizes))
+
+    def _give_gradients(self, gradients: Sequence[Tensor] | None) -> None:
+        for number, weight in enumerate(self._weights):
+            weight.grad = None if gradients is None else gradients[number]
 
     def forget(self) -> None:
         """Give up all graphs and their memory."""
@@ -158,44 +158,37 @@ class Recorder:
         self._gradients.clear()
         self._pool = None
 
-    def _lend_gradients(self) -> None:
-        """Graphs add to gradients at the places where these stood when they were recorded."""
-        if not self._gradients:
-            self._gradients = [torch.zeros_like(weight) for weight in self._weights]
-        if self._weights[0].grad is None:
-            torch._foreach_zero_(self._gradients)
-            for weight, gradient in zip(self._weights, self._gradients, strict=True):
-                weight.grad = gradient
-
     def _try_to_record(self, sizes: Sizes, numbers: Tensor, alone: bool) -> None:
-        """Record, or do without from now on. alone: gradients are made, not added to."""
+        """Record, or do without from now on. alone: gradients are written, not added to."""
+        # Memory that a stream has used is free for the same stream alone.
+        stream = self._stream = self._stream or torch.cuda.Stream()
         # Kernels and workspaces are made in a first run, on targets that give no gradient.
         given = numbers.to(self._weights[0].device, copy=True)
         given[sizes.tokens : 2 * sizes.tokens] = IGNORE
-        divisor = torch.ones((), device=given.device)
-        stream, random = torch.cuda.Stream(), torch.cuda.get_rng_state()
+        divisor, random = torch.ones((), device=given.device), torch.cuda.get_rng_state()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             self._add_gradient(from_numbers(given, sizes), divisor)
         torch.cuda.current_stream().wait_stream(stream)
-        self._drop_gradients(alone)
+        if alone:
+            self._give_gradients(None)
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads gather batches and write states meanwhile.
             with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
                 loss = self._add_gradient(from_numbers(given, sizes), divisor)
+                made = [weight.grad for weight in self._weights if weight.grad is not None]
+                if alone and self._gradients:
+                    torch._foreach_copy_(self._gradients, made)
         except Exception as error:
             self._fails = True
             told = str(error).strip().splitlines() or [type(error).__name__]
             self._say(f"recording a step failed ({told[0]}); training goes on without, more slowly")
-            self._drop_gradients(alone)
+            if alone:
+                self._give_gradients(None)
             return
         finally:
             torch.cuda.set_rng_state(random)
         self._pool = self._pool or graph.pool()
-        gradients = [weight.grad for weight in self._weights] if alone else None
-        self._graphs[sizes, alone] = _Graph(graph, given, divisor, loss, gradients)
-
-    def _drop_gradients(self, alone: bool) -> None:
-        for weight in self._weights if alone else ():
-            weight.grad = None
+        self._gradients = self._gradients or made  # the first leaves them where it made them
+        self._graphs[sizes, alone] = _Graph(graph, given, divisor, loss)
