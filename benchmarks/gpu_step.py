@@ -93,7 +93,7 @@ def measure(
     fusion = compiled_for(model, recipe, A_LONG_TRAINING, device, say=say) if compiles else None
     compiling = time.perf_counter() - started
     step_loss, optimizer = StepLoss(model), make_optimizer(model, recipe.training)
-    scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
+    scaler, weights = torch.amp.GradScaler(device.kind, enabled=device.scales_loss), [*model.parameters()]
     context = recorded_context(model, recipe, A_LONG_TRAINING, device) if records else None
     gradients = Gradients(
         *(step_loss, recipe.training, device, scaler),
@@ -110,7 +110,7 @@ def measure(
         seed_of=lambda number: number,
         gradients=gradients,
         optimizer=optimizer,
-        update=lambda: update(step_loss, optimizer, scaler, recipe.training.clip_norm),
+        update=lambda: update(weights, optimizer, scaler, recipe.training.clip_norm),
     )
     losses: list[float] = []
 

@@ -371,7 +371,7 @@ def ours(given: argparse.Namespace) -> None:
     model.gradient_checkpointing = settings.gradient_checkpointing is True
     fusion = compiled_for(model, recipe, A_LONG_TRAINING, device)
     step_loss, optimizer = StepLoss(model), make_optimizer(model, settings)
-    scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
+    scaler, weights = torch.amp.GradScaler(device.kind, enabled=device.scales_loss), [*model.parameters()]
 
     def batches() -> Iterator[StepBatch]:
         place, count = 0, settings.batch_size * settings.accumulation
@@ -395,7 +395,7 @@ def ours(given: argparse.Namespace) -> None:
         seed_of=lambda _: 1,
         gradients=gradients,
         optimizer=optimizer,
-        update=lambda: update(step_loss, optimizer, scaler, settings.clip_norm),
+        update=lambda: update(weights, optimizer, scaler, settings.clip_norm),
     )
     with products_by_onednn():
         while turns.step_begins():

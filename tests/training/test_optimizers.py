@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +17,8 @@ from firstwords.model.hub import to_transformers_weights
 from firstwords.model.llama import Llama
 from firstwords.model.loss import summed_cross_entropy
 from firstwords.settings import ModelSettings, TrainingSettings
-from firstwords.training.muon import MuonWithAdamW, orthogonalized
+from firstwords.tokens.tokenizer import Vocabulary
+from firstwords.training.muon import orthogonalized
 from firstwords.training.optimizers import make_optimizer, set_learning_rate
 
 SHAPE = ModelSettings(hidden=32, layers=2, heads=4, kv_heads=2, intermediate=48, positions=64)
@@ -205,6 +209,34 @@ def test_its_state_is_loaded_as_it_was_saved() -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
 
 
-def test_adamw_alone_is_pytorchs_class() -> None:
-    assert type(make_optimizer(Llama(SHAPE, 90), settings_with())) is torch.optim.AdamW
-    assert isinstance(make_optimizer(Llama(SHAPE, 90), settings_with(optimizer="muon")), MuonWithAdamW)
+def test_adamw_alone_steps_as_pytorchs_does_bit_for_bit() -> None:
+    model, twin = Llama(SHAPE, 90, seed=3), Llama(SHAPE, 90, seed=3)
+    ours = make_optimizer(model, settings_with(weight_decay=0.1))
+    assert isinstance(ours, torch.optim.AdamW)
+    of_twin = dict(zip(model.parameters(), twin.parameters(), strict=True))
+    theirs = torch.optim.AdamW(
+        [group | {"params": [of_twin[weight] for weight in group["params"]]} for group in ours.param_groups]
+    )
+    for step in range(3):
+        for each, optimizer in ((model, ours), (twin, theirs)):
+            gradients(each, step)
+            optimizer.step()
+            optimizer.zero_grad()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_training_that_compiles_nothing_does_not_load_the_compiler(
+    optimizer: str, tokens: Path, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    lines = (
+        "import sys",
+        "from pathlib import Path",
+        "from firstwords.training.loop import train",
+        "from tests.training.conftest import recipe_with",
+        f"recipe = recipe_with(optimizer={optimizer!r}, compile=False, epochs=1)",
+        f"train(recipe, {vocabulary.size}, Path({str(tokens)!r}), Path({str(tmp_path)!r}))",
+        "sys.exit(bool({'torch._dynamo', 'sympy'} & sys.modules.keys()))",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, cwd=Path(__file__).parents[2])

@@ -56,7 +56,7 @@ def measure_training(
     model.gradient_checkpointing = checkpointing
     fusion = compiled_for(model, recipe, batches.tokens_in_all, device)
     micro_tokens = micro_tokens_for(model, recipe, batches.tokens_in_all, batches.large_step(), device, fusion=fusion)
-    step_loss = StepLoss(model).train()
+    step_loss, weights = StepLoss(model), [*model.parameters()]
     optimizer = make_optimizer(model, recipe.training)
     scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
     context = recorded_context(model, recipe, batches.tokens_in_all, device)
@@ -86,7 +86,7 @@ def measure_training(
             if len(passes) > _WARM_UP and time.monotonic() > end:
                 break
         started = time.perf_counter()
-        float(update(step_loss, optimizer, scaler, recipe.training.clip_norm))
+        float(update(weights, optimizer, scaler, recipe.training.clip_norm))
         updates.append(gathering + time.perf_counter() - started)
         step += 1
     counted = passes[_WARM_UP:] or passes[-1:]

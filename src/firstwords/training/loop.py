@@ -125,13 +125,14 @@ class _Run:
             recorded_context=recorded_context(model, recipe, in_all, device, processes),
         )
         self.gradients.expect(largest)
+        weights = [*step_loss.parameters()]
         self.steps = Steps(
             batch_of=BatchesAhead(batches).step if device.leaves_cpu_idle else batches.step,
             rate_of=lambda step: learning_rate(step, batches.steps, settings),
             seed_of=lambda step: processes.seed(recipe.seed, step),
             gradients=self.gradients,
             optimizer=optimizer,
-            update=lambda: update(step_loss, optimizer, scaler, settings.clip_norm),
+            update=lambda: update(weights, optimizer, scaler, settings.clip_norm),
             average=self.average,
         )
 

@@ -13,15 +13,16 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.adamw import adamw
+
+from firstwords.training.lean import LeanOptimizer
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of x, x^3 and x^5 that bring singular values near 1 in the fewest iterations."""
 _SMALLEST_NORM = 1e-7
 
 
-class MuonWithAdamW(Optimizer):
+class MuonWithAdamW(LeanOptimizer):
     """Each group of weights is stepped by its `rule`, `muon` or `adamw`.
 
     A weight of a group of rule `muon` may be several matrices in one, laid one under the other: queries, keys and

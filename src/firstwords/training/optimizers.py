@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +12,10 @@ from torch.optim import AdamW, Optimizer
 from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings, TrainingSettings
 from firstwords.training.devices import choose_device
+from firstwords.training.lean import LeanOptimizer
 from firstwords.training.muon import MuonWithAdamW
+
+_ADAMW_STEP = inspect.unwrap(AdamW.step)
 
 
 def make_optimizer(model: Llama, settings: TrainingSettings) -> Optimizer:
@@ -21,7 +26,7 @@ def make_optimizer(model: Llama, settings: TrainingSettings) -> Optimizer:
     groups = _groups(model, settings)
     betas = settings.beta1, settings.beta2
     if settings.optimizer == "adamw":
-        return AdamW(groups, lr=settings.peak_lr, betas=betas, eps=settings.eps, fused=True)
+        return LeanAdamW(groups, lr=settings.peak_lr, betas=betas, eps=settings.eps, fused=True)
     return MuonWithAdamW(
         groups,
         lr=settings.peak_lr,
@@ -33,6 +38,15 @@ def make_optimizer(model: Llama, settings: TrainingSettings) -> Optimizer:
         scale=settings.muon_scale,
         products=choose_device(settings).dtype,
     )
+
+
+class LeanAdamW(LeanOptimizer, AdamW):
+    """PyTorch's AdamW, whose step does not load the compiler either."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update of all weights that have gradients."""
+        return _ADAMW_STEP(self, closure)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

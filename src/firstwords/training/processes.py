@@ -109,8 +109,8 @@ def gradients_kept_back(module: nn.Module, *, until_next: bool) -> Iterator[None
         with module.no_sync() if until_next else nullcontext():
             yield
         return
-    if is_sharded(module):
-        module.set_requires_gradient_sync(not until_next)  # type: ignore[operator]
+    if averages_when := getattr(module, "set_requires_gradient_sync", None):  # FSDP2 gives it to its modules
+        averages_when(not until_next)
     yield
 
 

@@ -62,7 +62,7 @@ class Gradients:
         self.micro_tokens = micro_tokens or device.micro_tokens
         """Inputs of the largest micro-batch. Results depend on it by the rounding of sums."""
         self.device = device
-        self._step_loss, self._settings = step_loss, settings
+        self._step_loss, self._settings = step_loss.train(), settings
         self._scaler, self._processes, self._say = scaler, processes, say
         self._compiled = fusion.entered if fusion is not None else nullcontext
         self._recorder = (
@@ -84,8 +84,7 @@ class Gradients:
             self._make_smaller(_longest(batch))
 
     def _add(self, batch: StepBatch, seed: int) -> Tensor:
-        self._step_loss.train()
-        torch.manual_seed(seed)
+        self.device.seed(seed)
         # The cards' Trainer takes the mean over all tokens, those too that are not predicted.
         over_tokens = self._settings.loss_mean_over == "tokens"
         divisor = max(1, batch.tokens if over_tokens else batch.targets)
@@ -124,7 +123,6 @@ class Gradients:
         """
         if self._recorder is None:
             return
-        self._step_loss.train()
         parts = micro_batches(batch, self.micro_tokens)
         try:
             self._recorder.record(max(parts, key=_inputs), alone=len(parts) == 1)
@@ -257,14 +255,14 @@ def in_turn(
         yield waiting, True
 
 
-def update(module: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler, clip_norm: float) -> Tensor:
+def update(weights: Sequence[Tensor], optimizer: Optimizer, scaler: torch.amp.GradScaler, clip_norm: float) -> Tensor:
     """Clip, step, and clear the gradients; returns the gradient's norm before clipping, a scalar on the device.
 
-    clip_norm: the largest norm that is left as it is; 0 clips nothing.
+    weights: all that the optimizer steps. clip_norm: the largest norm that is left as it is; 0 clips nothing.
     """
     try:
         scaler.unscale_(optimizer)
-        norm = _clip([*module.parameters()], clip_norm)
+        norm = _clip(weights, clip_norm)
         scaler.step(optimizer)
     except (RuntimeError, MemoryError) as error:
         # The first step makes the optimizer's moments.
