@@ -21,7 +21,7 @@ from firstwords.evaluation.tasks.task import Lookup
 from firstwords.identity import STAGES, find_inputs, stage_fingerprints
 from firstwords.launch.remarks import Remark, remarks_on
 from firstwords.launch.trial import Trial, find_trial, make_trial
-from firstwords.model.cost import ModelCost, training_flops_per_token, training_memory_bytes
+from firstwords.model.cost import ModelCost, training_flops_per_token
 from firstwords.recipe import Recipe
 from firstwords.run_folder import runs_in
 
@@ -250,16 +250,13 @@ def _memory_bytes(
     recipe: Recipe, text: TextPlan, trial: Trial, device: Device, micro_tokens: int, *, checkpointing: bool
 ) -> int:
     """What training would hold, the process itself (Python, PyTorch) included."""
+    from firstwords.training.memory import predicted_bytes
+
     process_bytes = 0 if device.kind == "cuda" else psutil.Process().memory_info().rss
-    return process_bytes + training_memory_bytes(
-        recipe.model,
-        text.vocabulary,
-        micro_tokens,
-        half=device.precision != "fp32",
-        on_gpu=device.kind == "cuda",
-        checkpointing=checkpointing,
-        context=recipe.tokens.context,
+    return process_bytes + predicted_bytes(
+        *(recipe, text.vocabulary, device, micro_tokens),
         step_tokens=_batches(recipe, trial, scaled=False).large_step().tokens,
+        checkpointing=checkpointing,
     )
 
 

@@ -74,14 +74,16 @@ def training_memory_bytes(
     context: int | None = None,
     step_tokens: int | None = None,
     on_gpu: bool = False,
+    sizes_vary: bool = False,
 ) -> int:
     """Peak memory of training on micro-batches of `micro_tokens` tokens, in sequences of `context` (`positions` if not
     given).
 
-    step_tokens: of a whole step; more than a micro-batch if not given.
+    step_tokens: of a whole step; more than a micro-batch if not given. sizes_vary: steps have other numbers of tokens,
+    for which a GPU records others: each runs once beside those that are recorded.
     Weights, gradients and moments; what the backward pass needs; the loss's chunk of logits. The process itself
     (Python, PyTorch) is not counted. Within 15% of what Models A and B were measured to take, compiled, on a CPU, in
-    micro-batches of 700 to 4,096 tokens (benchmarks/memory.py), and on a GPU packed in one of 32,768.
+    micro-batches of 700 to 4,096 tokens (benchmarks/memory.py), and on a GPU packed in one of 32,768 or in lines.
     """
     from firstwords.model.loss import CHUNK_LOGITS, CUDA_CHUNK_LOGITS
 
@@ -96,7 +98,8 @@ def training_memory_bytes(
     stream = shape.hidden * _FLOAT * (shape.layers if checkpointing else 1)
     logits = (2 if half else _FLOAT) * min(CUDA_CHUNK_LOGITS if on_gpu else CHUNK_LOGITS, tokens * vocabulary)
     if on_gpu:
-        return round(cost.weight_bytes + casts + head_gradients + _HELD_ON_GPU * tokens * (per_token + stream) + logits)
+        held = _HELD_ON_GPU * tokens * (per_token + stream) * (2 if sizes_vary else 1)
+        return round(cost.weight_bytes + casts + head_gradients + held + logits)
     if at_once:  # the only logits of a step are gone before there are gradients of the blocks
         logits = max(0, logits - _FLOAT * cost.matrix_parameters)
     return round(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from firstwords.errors import FirstwordsError
-from firstwords.model.cost import ModelCost, training_memory_bytes
+from firstwords.model.cost import ModelCost
 from firstwords.model.llama import Llama
 from firstwords.model.products import products_by_onednn
 from firstwords.recipe import Recipe
@@ -27,6 +27,7 @@ from firstwords.training.compiling import compiled_for, recorded_context
 from firstwords.training.dev_loss import dev_losses
 from firstwords.training.devices import Device, choose_device, reproducible
 from firstwords.training.keeper import Keeper
+from firstwords.training.memory import predicted_bytes
 from firstwords.training.micro_batch import least_micro_tokens, micro_tokens_for, resumed_micro_tokens
 from firstwords.training.optimizers import make_optimizer
 from firstwords.training.processes import ALONE, Processes, joined, share
@@ -256,15 +257,10 @@ def wants_checkpointing(
     asked = recipe.training.gradient_checkpointing
     if asked != "auto":
         return asked
-    needed = training_memory_bytes(
-        recipe.model,
-        vocabulary,
-        least_micro_tokens(recipe, vocabulary, device, processes),
-        half=device.precision != "fp32",
-        on_gpu=device.kind == "cuda",
-        checkpointing=False,
-        context=recipe.tokens.context,
+    needed = predicted_bytes(
+        *(recipe, vocabulary, device, least_micro_tokens(recipe, vocabulary, device, processes)),
         step_tokens=-(-step_tokens // processes.size),
+        checkpointing=False,
     )
     return processes.any(needed > 0.9 * device.free_memory_bytes())
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 
 from firstwords.data.download import cache_folder
-from firstwords.model.cost import training_memory_bytes
 from firstwords.model.fusion import Fusion
 from firstwords.model.llama import Llama
 from firstwords.recipe import Recipe
@@ -26,6 +25,7 @@ from firstwords.settings import TrainingSettings
 from firstwords.tokens.batches import StepBatch, TokenSequence, flat_batches, micro_batches
 from firstwords.training.compiling import is_long
 from firstwords.training.devices import Device
+from firstwords.training.memory import predicted_bytes
 from firstwords.training.processes import ALONE, Processes
 from firstwords.training.step import StepLoss, add_gradient, is_out_of_memory
 
@@ -128,15 +128,10 @@ def _sizes_for(model: Llama, recipe: Recipe, batch: StepBatch, device: Device) -
     sizes: list[int] = []
     for share in _SIZES:
         size = round(share * device.micro_tokens)
-        needed = training_memory_bytes(
-            recipe.model,
-            model.vocabulary,
-            size,
-            half=device.precision != "fp32",
-            on_gpu=device.kind == "cuda",
-            checkpointing=model.gradient_checkpointing,
-            context=recipe.tokens.context,
+        needed = predicted_bytes(
+            *(recipe, model.vocabulary, device, size),
             step_tokens=batch.tokens,
+            checkpointing=model.gradient_checkpointing,
         )
         if sizes and (sizes[-1] >= batch.tokens or needed > 0.9 * device.free_memory_bytes()):
             break

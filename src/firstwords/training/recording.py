@@ -192,3 +192,4 @@ class Recorder:
         self._pool = self._pool or graph.pool()
         self._gradients = self._gradients or made  # the first leaves them where it made them
         self._graphs[sizes, alone] = _Graph(graph, given, divisor, loss)
+        torch.cuda.empty_cache()  # what the first run held, which nothing else would find
