@@ -26,6 +26,7 @@ ORDER = [
     "report",
     "models",
     "assessment",
+    "preflight",
     "pipeline",
     "launch",
     "publishing",

@@ -29,6 +29,7 @@ from firstwords.identity import (
     stage_fingerprints,
 )
 from firstwords.models import EVALUATED, checkpoint_identity, load_model, open_run, surprisals_of
+from firstwords.preflight import Preflight
 from firstwords.recipe import NAME_PATTERN, Recipe
 from firstwords.reporter import Reporter, Silent
 from firstwords.run_folder import (
@@ -115,12 +116,13 @@ def run(
         job = _with_sibling(job)
     with job.run.locked():
         _write_recipe(job)
-        tests_are_known = "evaluation" not in wanted or job.is_done("evaluation") or _were_looked_at(job)
-        if not tests_are_known:
-            _read_tests(job)
+        preflight = Preflight(job.run, job.tests, job.asked, job.fingerprints["tokenizer"], recipe.model.positions)
+        is_ready = "evaluation" not in wanted or job.is_done("evaluation") or preflight.was_made()
+        if not is_ready:
+            preflight.read_tests()
         for stage in wanted:
-            if stage == "training" and not (tests_are_known or job.is_done(stage)):
-                _check_lengths(job)
+            if stage == "training" and not (is_ready or job.is_done(stage)):
+                preflight.check_lengths()
             _carry_out(job, stage)
         if until == REPORT:
             _report(job)
@@ -198,46 +200,6 @@ def _write_recipe(job: Job) -> None:
     }
     atomic_write_json(job.run.path / "run.json", facts)
     atomic_write_text(job.run.path / "recipe.toml", job.recipe.to_toml())
-
-
-_TESTS = "tests"
-"""The mark of test sets that were read, and whose sentences fit the model."""
-
-
-def _tests_fingerprint(job: Job) -> str | None:
-    """What tells whether the test sets are those that were looked at; None where that takes reading them."""
-    stamps = [job.tests.stamp(asked) for asked in job.asked]
-    if None in stamps:
-        return None
-    return fingerprint_of(stamps, list(map(str, job.asked)), job.fingerprints["tokenizer"], job.recipe.model.positions)
-
-
-def _were_looked_at(job: Job) -> bool:
-    """Whether an earlier start has looked at the very test sets that are there now: reading them takes many seconds."""
-    mark = job.run.mark(_TESTS)
-    return mark is not None and mark.fingerprint == _tests_fingerprint(job)
-
-
-def _read_tests(job: Job) -> None:
-    """Read the test sets before anything is trained: a missing one is found now, not after hours."""
-    for asked in job.asked:
-        job.tests.check(asked)
-
-
-def _check_lengths(job: Job) -> None:
-    """Refuse a sentence that is too long for the model before it is trained."""
-    from firstwords.evaluation.judging import check_lengths
-    from firstwords.evaluation.protocols import find_protocol
-    from firstwords.evaluation.reader import Reader
-
-    reader = Reader.of(_vocabulary(job))
-    for asked in job.asked:
-        suite = job.tests.pairs(asked.test)
-        if suite is not None:
-            check_lengths(suite, find_protocol(asked.protocol), reader, job.recipe.model.positions)
-    fingerprint = _tests_fingerprint(job)
-    if fingerprint is not None:
-        job.run.set_done(_TESTS, fingerprint, 0.0, {})
 
 
 def _carry_out(job: Job, stage: str) -> None:
