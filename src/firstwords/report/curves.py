@@ -30,7 +30,10 @@ class LearningCurves:
 
 
 def learning_curves(run: RunFolder, name: str) -> LearningCurves | None:
-    """The curves of `<suite>.<protocol>` over the run's checkpoints; None where no checkpoint has a result."""
+    """The curves of `<suite>.<protocol>` over the run's checkpoints; None where no checkpoint has a result.
+
+    Where the pairs have changed since, those of the last checkpoint count, and results on others are left out.
+    """
     checkpoints = {of for of, plain in map(checkpoint_of, result_names(run)) if plain == name and of is not None}
     counted = sorted((of for of in checkpoints if of.startswith("words-")), key=words_of)
     found = {}
@@ -40,16 +43,14 @@ def learning_curves(run: RunFolder, name: str) -> LearningCurves | None:
             found[words_of(checkpoint)] = evaluations[name]
     if not found:
         return None
-    phenomena = dict.fromkeys(phenomenon for one in found.values() for phenomenon in one.phenomena)
+    last = found[max(found)]
+    found = {words: one for words, one in found.items() if one.sha256 == last.sha256}
     return LearningCurves(
         name,
         _curve({words: one.overall for words, one in found.items()}),
         {
-            # The pairs of a file of one's own may have grown between checkpoints.
-            phenomenon: _curve(
-                {words: one.phenomena[phenomenon] for words, one in found.items() if phenomenon in one.phenomena}
-            )
-            for phenomenon in phenomena
+            phenomenon: _curve({words: one.phenomena[phenomenon] for words, one in found.items()})
+            for phenomenon in last.phenomena
         },
     )
 
@@ -72,8 +73,7 @@ def curve_tables(run: RunFolder, names: Sequence[str]) -> dict[str, list[list[st
         words = _thinned(list(curves.overall.accuracies))
         rows = [["", *map(_short, words), "above chance from"]]
         for label, curve in {**curves.phenomena, "overall": curves.overall}.items():
-            known_at = curve.accuracies
-            cells = [f"{100 * known_at[count].share:.1f}" if count in known_at else "-" for count in words]
+            cells = [f"{100 * curve.accuracies[count].share:.1f}" for count in words]
             known = "never" if curve.reliable_from is None else f"{_short(curve.reliable_from)} words"
             rows.append([label.replace("_", " "), *cells, known])
         tables[name] = rows
