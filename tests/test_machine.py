@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from firstwords import machine
-from firstwords.machine import free_memory_bytes, usable_cores
+from firstwords.machine import free_memory_bytes, processor, usable_cores
 
 
 @pytest.fixture
@@ -60,3 +60,20 @@ def test_cores_are_those_lent_to_the_process() -> None:
     finally:
         os.sched_setaffinity(0, before)
     assert usable_cores() == len(before)
+
+
+@pytest.mark.parametrize(
+    "told", ["flags\t\t: fpu avx2 avx512_bf16", "Features\t: fp asimd bf16", "model name\t: another"]
+)
+def test_processors_are_told_apart(told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for lines in ("processor\t: 0\nmodel name\t: one\nflags\t\t: fpu avx2\n", f"processor\t: 0\n{told}\n", None):
+        path = tmp_path / f"cpuinfo-{len(found)}"
+        if lines is not None:
+            path.write_text(lines)
+        monkeypatch.setattr(machine, "_PROCESSOR", path)
+        processor.cache_clear()
+        found.append(processor())
+    processor.cache_clear()
+    assert len(set(found)) == 3
+    assert found[-1], "other systems name it in another way"

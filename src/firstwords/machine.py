@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+_PROCESSOR = Path("/proc/cpuinfo")
 _OWN_GROUP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
@@ -13,6 +16,19 @@ def usable_cores() -> int:
     """Cores that this process may run on: a cluster often lends a few of many."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@cache
+def processor() -> str:
+    """The processor's model and instructions: a home folder, and a cache in it, may be shared by machines of several
+    kinds.
+    """
+    try:
+        lines = _PROCESSOR.read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    told = (next((line for line in lines if line.startswith(key)), "") for key in ("model name", "flags", "Features"))
+    return "\n".join(told)
 
 
 def free_memory_bytes() -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from firstwords.data.download import cache_folder
+from firstwords.machine import processor
 from firstwords.model.fusion import compilers
 from firstwords.run_folder import atomic_write_bytes
 
@@ -75,10 +76,9 @@ def _key(source: Path, command: tuple[str, ...], linked: Path) -> str:
 
 @cache
 def _machine(compiler: str) -> bytes:
-    """The compiler's version and the processor: a cache folder may be shared by machines with others."""
+    """The compiler's version and the processor."""
     version = subprocess.run((compiler, "--version"), capture_output=True, timeout=10, check=True).stdout
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    return version + next((line for line in lines if line.startswith(("flags", "Features"))), "").encode()
+    return version + processor().encode()
 
 
 def _build(source: Path, command: tuple[str, ...], linked: Path, place: Path) -> None:

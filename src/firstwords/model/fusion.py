@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from firstwords.data.download import cache_folder
+from firstwords.machine import processor
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -80,7 +81,8 @@ class CompiledLoops(Fusion):
 
     def __init__(self, made_for: str) -> None:
         """made_for: names the model and the first sizes; code is shared between the runs for which it is equal."""
-        key = hashlib.sha256(f"{torch.__version__} {made_for}".encode()).hexdigest()[:16]
+        # The compiler looks for its code by what it was told, which is the same on another processor.
+        key = hashlib.sha256(f"{torch.__version__} {processor()} {made_for}".encode()).hexdigest()[:16]
         self._folder = cache_folder() / "compiled" / key
         self._compiled: dict[Callable[..., Any], Callable[..., Any]] = {}
 

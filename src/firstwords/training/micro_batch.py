@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 
 from firstwords.data.download import cache_folder
+from firstwords.machine import processor
 from firstwords.model.fusion import Fusion
 from firstwords.model.llama import Llama
 from firstwords.recipe import Recipe
@@ -156,7 +156,7 @@ def _seconds(
 def _memory_of(recipe: Recipe, vocabulary: int, device: Device) -> Path:
     """The file that remembers, by all that the choice depends on."""
     settings = recipe.training
-    accelerator = torch.cuda.get_device_name() if device.kind == "cuda" else platform.processor()
+    accelerator = torch.cuda.get_device_name() if device.kind == "cuda" else processor()
     made_for = (
         *(torch.__version__, recipe.model, vocabulary, recipe.tokens, device, accelerator, torch.get_num_threads()),
         *(settings.batch_size * settings.accumulation, settings.batch_size_schedule, settings.context_schedule),
