@@ -26,7 +26,7 @@ ORDER = [
     "report",
     "models",
     "assessment",
-    "preflight",
+    "tests_ahead",
     "pipeline",
     "launch",
     "publishing",

@@ -29,7 +29,6 @@ from firstwords.identity import (
     stage_fingerprints,
 )
 from firstwords.models import EVALUATED, checkpoint_identity, load_model, open_run, surprisals_of
-from firstwords.preflight import Preflight
 from firstwords.recipe import NAME_PATTERN, Recipe
 from firstwords.reporter import Reporter, Silent
 from firstwords.run_folder import (
@@ -43,6 +42,7 @@ from firstwords.run_folder import (
     read_json,
     sha256_of,
 )
+from firstwords.tests_ahead import TestsAhead
 
 if TYPE_CHECKING:
     from firstwords.training.loop import TrainingResult
@@ -116,13 +116,13 @@ def run(
         job = _with_sibling(job)
     with job.run.locked():
         _write_recipe(job)
-        preflight = Preflight(job.run, job.tests, job.asked, job.fingerprints["tokenizer"], recipe.model.positions)
-        is_ready = "evaluation" not in wanted or job.is_done("evaluation") or preflight.was_made()
+        tests = TestsAhead(job.run, job.tests, job.asked, job.fingerprints["tokenizer"], recipe.model.positions)
+        is_ready = "evaluation" not in wanted or job.is_done("evaluation") or tests.were_read()
         if not is_ready:
-            preflight.read_tests()
+            tests.read()
         for stage in wanted:
             if stage == "training" and not (is_ready or job.is_done(stage)):
-                preflight.check_lengths()
+                tests.check_lengths()
             _carry_out(job, stage)
         if until == REPORT:
             _report(job)

@@ -17,6 +17,7 @@ from firstwords.evaluation.judging import (
     Accuracies,
     Evaluation,
     JudgedPair,
+    check_lengths,
     evaluate_suite,
     judge,
     write_evaluation,
@@ -24,7 +25,7 @@ from firstwords.evaluation.judging import (
 from firstwords.evaluation.own_model import OwnModel
 from firstwords.evaluation.pairs import MinimalPair, Suite, load_suite
 from firstwords.evaluation.protocols import PROTOCOLS, find_protocol
-from firstwords.evaluation.reader import Line
+from firstwords.evaluation.reader import Line, Reader
 from firstwords.evaluation.subject import line_scores
 from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings, TokenizerSettings, TokenSettings
@@ -204,6 +205,25 @@ def test_a_model_of_nans_and_a_pair_longer_than_the_context_give_no_result(vocab
         )
     assert caught.value.exit_code == 2
     assert "pair 77" in (caught.value.where or "")
+
+
+LENGTHS = ("The cat sleeps.", "x" * 40, "q " * 9, "\u00e9" * 7, "The cat near the trees sleeps. " * 3, "\U0001f600" * 5)
+
+
+@pytest.mark.parametrize("named", ["firstwords", "blimp", "card"])
+def test_what_is_too_long_is_found_before_training_whatever_is_not_tokenized(
+    named: str, vocabulary: Vocabulary
+) -> None:
+    protocol, reader = find_protocol(named), Reader.of(vocabulary)
+    for text in LENGTHS:
+        lines, _ = protocol.lines(reader, [text])
+        taken = lines[0].stop - 1
+        pairs = suite(pair("The cat.", text, pair_id="the long one"))
+        check_lengths(pairs, protocol, reader, max(taken, 8))
+        for positions in (taken - 1, taken // 2):
+            with pytest.raises(FirstwordsError, match="too short") as caught:
+                check_lengths(pairs, protocol, reader, positions)
+            assert positions < 4 or "the long one" in (caught.value.where or "")
 
 
 def test_an_untrained_model_is_at_chance_on_blimp(shared_data: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:

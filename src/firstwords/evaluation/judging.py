@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import platform
+import string
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +35,10 @@ INTERVALS = {
     "pooled": "Wilson's 95% interval of all pairs, as if each were independent of the others",
 }
 """What the intervals of a result say, by its keys; `overall` is mean_of_paradigms or pooled, as the protocol says."""
+
+
+_AROUND = 16
+"""Tokens that a tokenizer puts around a sentence, and then some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +268,23 @@ def _evaluation(
 
 
 def check_lengths(suite: Suite, protocol: Protocol, reader: Reader, positions: int) -> None:
-    """Refuse sentences that a causal model of so many positions cannot take, before it is trained and scored."""
+    """Refuse sentences that a causal model of so many positions cannot take, before it is trained and scored.
+
+    reader: of a run's tokenizer, a byte-level one. What fits as it is written, a token a letter, is not even tokenized.
+    """
     sentences = _Sentences(suite)
-    lines, _cut = protocol.lines(reader, sentences.texts, sentences.given)
-    check_line_lengths(lines, positions, masked=protocol.masked, describe=sentences.describe)
+    room = positions - _AROUND - len(protocol.leading)
+    letters = {letter for letter in string.ascii_lowercase if reader.tokenizer.token_to_id(letter) is not None}
+    doubtful = [
+        place
+        for place, (text, given) in enumerate(zip(sentences.texts, sentences.given, strict=True))
+        if len(text) > room or not text.isascii() or letters.isdisjoint(text[given:])
+    ]
+    texts, given_of = [sentences.texts[place] for place in doubtful], [sentences.given[place] for place in doubtful]
+    lines, _cut = protocol.lines(reader, texts, given_of)
+    check_line_lengths(
+        lines, positions, masked=protocol.masked, describe=lambda number: sentences.describe(doubtful[number])
+    )
 
 
 def judge(judged: Sequence[JudgedPair], protocol: Protocol) -> Accuracies:

@@ -15,7 +15,7 @@ _MARK = "tests"
 
 
 @dataclass(frozen=True, slots=True)
-class Preflight:
+class TestsAhead:
     """What a run is to be measured on, and what its sentences must fit.
 
     tokenizer: the fingerprint of the run's. positions: of the model.
@@ -27,12 +27,12 @@ class Preflight:
     tokenizer: str
     positions: int
 
-    def was_made(self) -> bool:
+    def were_read(self) -> bool:
         """Whether an earlier start has looked at the very test sets that are there now: reading them takes seconds."""
         mark = self.run.mark(_MARK)
         return mark is not None and mark.fingerprint == self._fingerprint()
 
-    def read_tests(self) -> None:
+    def read(self) -> None:
         """Read them, and refuse what is not there or does not fit its protocol."""
         for asked in self.asked:
             self.tests.check(asked)
