@@ -112,3 +112,29 @@ def test_memory_is_near_what_was_measured(
         shape, vocabulary, tokens, half=half, checkpointing=checkpointing, context=context, step_tokens=step
     )
     assert needed / 1e6 == pytest.approx(measured_mb, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "vocabulary", "context", "step", "measured_mib"),
+    [
+        ("model-a", {}, 16_002, 512, 32_768, 5_298),
+        ("model-b", {}, 32_002, 512, 32_768, 8_422),
+        ("model-b", {"hidden": 768, "layers": 12, "heads": 12}, 32_002, 512, 32_768, 15_306),
+        ("model-b", {}, 32_002, 128, 1_792, 2_626),
+    ],
+)
+def test_memory_on_a_gpu_is_near_what_was_measured(
+    name: str, changes: dict[str, int], vocabulary: int, context: int, step: int, measured_mib: int
+) -> None:
+    """Peaks by benchmarks/training.py on an H200, recorded; the last of lines, in steps of many sizes."""
+    shape = Recipe.load(name).model.model_copy(update=changes)
+    needed = training_memory_bytes(
+        *(shape, vocabulary, 32_768),
+        half=True,
+        checkpointing=False,
+        context=context,
+        step_tokens=step,
+        on_gpu=True,
+        sizes_vary=step < 32_768,
+    )
+    assert needed / 2**20 == pytest.approx(measured_mib, rel=0.15)

@@ -80,7 +80,7 @@ def training_memory_bytes(
     given).
 
     step_tokens: of a whole step; more than a micro-batch if not given. sizes_vary: steps have other numbers of tokens,
-    for which a GPU records others: each runs once beside those that are recorded.
+    for which a GPU records others: each runs once beside what is recorded.
     Weights, gradients and moments; what the backward pass needs; the loss's chunk of logits. The process itself
     (Python, PyTorch) is not counted. Within 15% of what Models A and B were measured to take, compiled, on a CPU, in
     micro-batches of 700 to 4,096 tokens (benchmarks/memory.py), and on a GPU packed in one of 32,768 or in lines.
@@ -98,8 +98,9 @@ def training_memory_bytes(
     stream = shape.hidden * _FLOAT * (shape.layers if checkpointing else 1)
     logits = (2 if half else _FLOAT) * min(CUDA_CHUNK_LOGITS if on_gpu else CHUNK_LOGITS, tokens * vocabulary)
     if on_gpu:
-        held = _HELD_ON_GPU * tokens * (per_token + stream) * (2 if sizes_vary else 1)
-        return round(cost.weight_bytes + casts + head_gradients + held + logits)
+        gradients = _FLOAT * cost.parameters
+        step = gradients + casts + head_gradients + _HELD_ON_GPU * tokens * (per_token + stream) + logits
+        return round(cost.weight_bytes - gradients + (2 if sizes_vary else 1) * step)
     if at_once:  # the only logits of a step are gone before there are gradients of the blocks
         logits = max(0, logits - _FLOAT * cost.matrix_parameters)
     return round(
