@@ -182,6 +182,38 @@ def test_torchrun_itself_can_start_the_processes(alone: RunFolder, tmp_path: Pat
     assert run.mark("training") is not None
 
 
+AHEAD = """
+import sys
+from firstwords.launch.worker import main
+from firstwords.training.devices import Device
+Device.leaves_cpu_idle = property(lambda device: True)
+sys.exit(main())
+"""
+"""A process that begins the next step before it reads the last one's loss, as on GPUs."""
+
+
+def test_processes_that_run_ahead_agree_when_they_save(alone: RunFolder, tmp_path: Path) -> None:
+    run = pipeline.run(recipe_with(), workspace=tmp_path, until="tokens", offline=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, sys.executable, "-c", AHEAD, str(run.path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert_alike(run, alone)
+
+    # What they saved after a step is the model of that step: one process goes on from it, and ends with the same.
+    before, last = saved_states(run.stage("training") / "state")
+    assert before.name == "step-00000006", "one is due after every step, and the next has been begun"
+    shutil.rmtree(last)
+    pipeline.run(recipe_with(), workspace=tmp_path, until="training", offline=True)
+    assert_alike(run, alone)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

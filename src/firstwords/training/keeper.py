@@ -84,9 +84,9 @@ class Keeper:
             if self._processes.leads:
                 self._on_checkpoint(folder)
 
-    def acts_after(self, words_before: int, words: int) -> bool:
-        """Whether there is something to save after a step between two counts of words."""
-        return self.state_is_due() or bool(checkpoints_due(words_before, words, self._settings))
+    def keeps_after(self, words_before: int, words: int) -> bool:
+        """Whether a model is kept after a step between two counts of words."""
+        return bool(checkpoints_due(words_before, words, self._settings))
 
     def keep_last(self, progress: Progress) -> None:
         """Keep the model after the last step, and the average of its weights where there is one."""

@@ -135,7 +135,9 @@ class _Run:
             optimizer=optimizer,
             update=lambda: update(weights, optimizer, scaler, settings.clip_norm),
             average=self.average,
+            processes=processes,
         )
+        self.must_act = False
 
     def go_on(self) -> None:
         """Make all steps that are left."""
@@ -143,13 +145,13 @@ class _Run:
         with _stop_requests() as stop_requested:
             left = range(self.progress.step, self.batches.steps)
             for begun, is_last in in_turn(
-                left, self.steps.begin, lambda step: stop_requested() or self._waits_after(step)
+                left,
+                lambda step: self.steps.begin(step, lambda: (stop_requested(), self.keeper.state_is_due())),
+                self._waits_after,
             ):
-                own_loss, norm = begun.numbers()
-                # What the processes must agree on: they save and stop after the same step.
-                loss, stopping, saving = self.processes.summed(
-                    own_loss, is_last and stop_requested(), is_last and self.keeper.state_is_due()
-                )
+                # The processes have the same numbers: they save and stop after the same step.
+                loss, norm, stopping, saving = begun.numbers()
+                self.must_act = bool(stopping or saving) and not is_last
                 self._refuse_non_finite(begun, "loss", loss, norm)
                 words_before = self.progress.words_seen
                 metrics = self._write_down(begun, loss, norm, time.monotonic() - max(begun.started, read_at))
@@ -157,10 +159,10 @@ class _Run:
                     self._measure_dev_loss(begun, metrics, norm)
                     stopping = stopping or self.processes.any(stop_requested())  # it may have taken long
                 self.keeper.keep_at_words(words_before, self.progress)
-                if stopping or saving:
+                if is_last and (stopping or saving):
                     self.log.flush()
                     self.keeper.save_state(self.progress, wait=bool(stopping))
-                if stopping:
+                if is_last and stopping:
                     raise Interrupted(begun.step + 1)
                 read_at = time.monotonic()
         self.log.close()
@@ -168,11 +170,10 @@ class _Run:
         self.keeper.keep_last(self.progress)
 
     def _waits_after(self, step: int) -> bool:
-        """Whether something may be done after a step that wants the model as that step leaves it."""
-        if self.processes.size > 1 or not self.device.leaves_cpu_idle:
-            return True  # processes agree after each step whether they stop
+        """Whether something is done after a step that wants the model as that step leaves it."""
         words = self.batches.words_seen(step), self.batches.words_seen(step + 1)
-        return self._dev_loss_due(step) or self.keeper.acts_after(*words)
+        done = self._dev_loss_due(step) or self.keeper.keeps_after(*words)
+        return done or self.must_act or not self.device.leaves_cpu_idle
 
     def _write_down(self, begun: StepBegun, loss: float, norm: float, seconds: float) -> StepMetrics:
         """Count a step, log it and show it."""

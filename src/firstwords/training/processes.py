@@ -8,7 +8,7 @@ the weights that one process would give, but for the order of sums.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from firstwords.training.devices import Device
     from firstwords.training.step import StepLoss
 
 _PATIENCE = timedelta(minutes=30)
@@ -36,6 +37,19 @@ class Processes:
     def leads(self) -> bool:
         """Whether this process writes files and tells the user."""
         return self.rank == 0
+
+    def read_later(self, device: Device, loss: Tensor, norm: Tensor, *wishes: bool) -> Callable[[], tuple[float, ...]]:
+        """The loss summed over all processes, the norm, and how many have each wish; scalars, as `device.read_later`.
+
+        The sum is told to the device now, and so comes before all that it is told from now on.
+        """
+        if self.size == 1:
+            read = device.read_later(loss, norm)
+            return lambda: (*read(), *wishes)
+        given = [loss.detach().to(self.device), *(torch.full((), wish, device=self.device) for wish in wishes)]
+        together = torch.stack([number.double() for number in given])
+        torch.distributed.all_reduce(together)
+        return device.read_later(together[0], norm, *together[1:])
 
     def summed(self, *values: float) -> tuple[float, ...]:
         """The sum of each value over all processes."""

@@ -196,7 +196,8 @@ def add_gradient(
 class StepBegun:
     """A step that the device was told to make.
 
-    rate: its learning rate. started: of `time.monotonic`. numbers: its loss and its gradient's norm; waits for them.
+    rate: its learning rate. started: of `time.monotonic`. numbers: its loss and its gradient's norm, and how many
+    processes had each of the wishes that `Steps.begin` was given; waits for them.
     """
 
     step: int
@@ -221,9 +222,13 @@ class Steps:
     optimizer: Optimizer
     update: Callable[[], Tensor]
     average: WeightAverage | None = None
+    processes: Processes = ALONE
 
-    def begin(self, step: int) -> StepBegun:
-        """Tell the device to make a step, and do not wait for it."""
+    def begin(self, step: int, wishes: Callable[[], tuple[bool, ...]] = tuple) -> StepBegun:
+        """Tell the device to make a step, and do not wait for it.
+
+        wishes: what this process wants once it is made, for all of them to know.
+        """
         started, rate = time.monotonic(), self.rate_of(step)
         set_learning_rate(self.optimizer, rate)
         batch = self.batch_of(step)
@@ -231,7 +236,8 @@ class Steps:
         norm = self.update()
         if self.average is not None:
             self.average.update(step + 1)
-        return StepBegun(step, rate, batch, started, self.gradients.device.read_later(loss, norm))
+        numbers = self.processes.read_later(self.gradients.device, loss, norm, *wishes())
+        return StepBegun(step, rate, batch, started, numbers)
 
 
 def in_turn(
