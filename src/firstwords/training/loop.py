@@ -137,21 +137,22 @@ class _Run:
             average=self.average,
             processes=processes,
         )
-        self.must_act = False
+        self.acts_next = False
+        """Whether to stop or to save after the step that has been begun since that was wished."""
 
     def go_on(self) -> None:
         """Make all steps that are left."""
         read_at = -math.inf
         with _stop_requests() as stop_requested:
+
+            def wishes() -> tuple[bool, bool]:
+                return stop_requested(), self.keeper.state_is_due()
+
             left = range(self.progress.step, self.batches.steps)
-            for begun, is_last in in_turn(
-                left,
-                lambda step: self.steps.begin(step, lambda: (stop_requested(), self.keeper.state_is_due())),
-                self._waits_after,
-            ):
-                # The processes have the same numbers: they save and stop after the same step.
+            for begun, is_last in in_turn(left, lambda step: self.steps.begin(step, wishes), self._waits_after):
+                # All processes have the same numbers: they stop and save after the same step.
                 loss, norm, stopping, saving = begun.numbers()
-                self.must_act = bool(stopping or saving) and not is_last
+                self.acts_next = bool(stopping or saving) and not is_last
                 self._refuse_non_finite(begun, "loss", loss, norm)
                 words_before = self.progress.words_seen
                 metrics = self._write_down(begun, loss, norm, time.monotonic() - max(begun.started, read_at))
@@ -173,7 +174,7 @@ class _Run:
         """Whether something is done after a step that wants the model as that step leaves it."""
         words = self.batches.words_seen(step), self.batches.words_seen(step + 1)
         done = self._dev_loss_due(step) or self.keeper.keeps_after(*words)
-        return done or self.must_act or not self.device.leaves_cpu_idle
+        return done or self.acts_next or not self.device.leaves_cpu_idle
 
     def _write_down(self, begun: StepBegun, loss: float, norm: float, seconds: float) -> StepMetrics:
         """Count a step, log it and show it."""
