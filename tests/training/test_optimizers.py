@@ -227,6 +227,21 @@ def test_adamw_alone_steps_as_pytorchs_does_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_what_it_holds_of_each_weight_is_there_before_the_first_step(optimizer: str) -> None:
+    model = Llama(SHAPE, 90, seed=3)
+    made = make_optimizer(model, settings_with(optimizer=optimizer))
+    held = {
+        weight: {name: tensor.shape for name, tensor in made.state[weight].items()} for weight in model.parameters()
+    }
+    gradients(model, 0)
+    made.step()
+    assert held == {
+        weight: {name: tensor.shape for name, tensor in made.state[weight].items()} for weight in model.parameters()
+    }
+    assert all(len(shapes) in (1, 3) for shapes in held.values())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_training_that_compiles_nothing_does_not_load_the_compiler(
     optimizer: str, tokens: Path, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:

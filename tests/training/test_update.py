@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from firstwords.errors import FirstwordsError
 from firstwords.training.step import update
 
 
@@ -45,3 +46,18 @@ def test_0_bounds_nothing() -> None:
 @pytest.mark.parametrize("scale", [torch.nan, torch.inf])
 def test_what_is_no_number_is_told(scale: float) -> None:
     assert not torch.tensor(updated(scale, 1.0)[0]).isfinite()
+
+
+class Full(torch.optim.SGD):
+    """An optimizer that finds no memory."""
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+
+def test_memory_that_runs_out_in_a_step_is_the_users_error() -> None:
+    weights = weights_with_gradients(1.0)
+    optimizer = Full(weights.parameters(), lr=1.0)
+    with pytest.raises(FirstwordsError, match="memory ran out in the optimizer's step") as told:
+        update([*weights], optimizer, torch.amp.GradScaler("cpu", enabled=False), 1.0)
+    assert "take a smaller model" in (told.value.do or "")

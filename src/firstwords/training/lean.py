@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 
@@ -18,3 +20,12 @@ class LeanOptimizer(Optimizer):
     zero_grad = inspect.unwrap(Optimizer.zero_grad)
     state_dict = inspect.unwrap(Optimizer.state_dict)
     load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+
+
+def fresh_moments(weight: Tensor) -> dict[str, Tensor]:
+    """The state of a weight that fused AdamW has not stepped yet."""
+    return {
+        "step": torch.zeros((), dtype=torch.float32, device=weight.device),
+        "exp_avg": torch.zeros_like(weight),
+        "exp_avg_sq": torch.zeros_like(weight),
+    }

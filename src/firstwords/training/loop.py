@@ -32,7 +32,7 @@ from firstwords.training.micro_batch import least_micro_tokens, micro_tokens_for
 from firstwords.training.optimizers import make_optimizer
 from firstwords.training.processes import ALONE, Processes, joined, share
 from firstwords.training.schedule import learning_rate
-from firstwords.training.step import Gradients, StepBegun, StepLoss, Steps, in_turn, update
+from firstwords.training.step import Gradients, StepBegun, StepLoss, Steps, in_turn, memory_told, update
 from firstwords.training.trackers import MetricsLog, NoLog, StepMetrics, read_metrics
 
 
@@ -103,15 +103,17 @@ class _Run:
         self.folder, self.device, self.processes, self.reporter = folder, device, processes, reporter
         self.batches = batches = Batches(TokenFile(tokens, "train"), recipe.tokens, settings, recipe.seed)
         self.dev_tokens, self.token_settings = TokenFile(tokens, "dev"), recipe.tokens
-        self.model = model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
+        with memory_told("the model's weights"):
+            self.model = model = Llama(recipe.model, vocabulary, seed=recipe.seed).to(device.kind)
         largest, in_all = batches.large_step(), batches.tokens_in_all
         model.gradient_checkpointing = wants_checkpointing(recipe, vocabulary, largest.tokens, device, processes)
         sharded = wants_sharding(recipe, vocabulary, device, processes)
         fusion = compiled_for(model, recipe, in_all, device, reporter.say, sharded=sharded)
         self.step_loss = step_loss = share(StepLoss(model), processes, sharded=sharded)
-        optimizer = make_optimizer(model, settings)
+        with memory_told("what the optimizer and the average hold of each weight"):
+            optimizer = make_optimizer(model, settings)
+            self.average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
         self.scaler = scaler = torch.amp.GradScaler(device.kind, enabled=device.scales_loss)
-        self.average = WeightAverage(model, settings.ema_decay) if settings.ema_decay is not None else None
         self.keeper = Keeper(
             *(folder, settings, model, optimizer, scaler, self.average, processes, on_checkpoint),
             beside=device.leaves_cpu_idle,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from firstwords.training.lean import LeanOptimizer
+from firstwords.training.lean import LeanOptimizer, fresh_moments
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of x, x^3 and x^5 that bring singular values near 1 in the fewest iterations."""
@@ -49,6 +49,10 @@ class MuonWithAdamW(LeanOptimizer):
         super().__init__(
             groups, defaults | {"momentum": momentum, "nesterov": nesterov, "steps": steps, "scale": scale}
         )
+        for group in self.param_groups:
+            for weight in group["params"]:
+                by_muon = group["rule"] == "muon"
+                self.state[weight] = {"momentum_buffer": torch.zeros_like(weight)} if by_muon else fresh_moments(weight)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -67,9 +71,6 @@ class MuonWithAdamW(LeanOptimizer):
         weights, gradients = [weight for weight, _ in stepped], [weight.grad for weight, _ in stepped]
         if not weights:
             return
-        for weight in weights:
-            if not self.state[weight]:
-                self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         averages = [self.state[weight]["momentum_buffer"] for weight in weights]
         torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, averages, group["momentum"]) if group["nesterov"] else averages
@@ -85,13 +86,6 @@ class MuonWithAdamW(LeanOptimizer):
 
     def _adamw(self, group: Mapping[str, Any]) -> None:
         weights = [weight for weight in group["params"] if weight.grad is not None]
-        for weight in weights:
-            if not self.state[weight]:
-                self.state[weight] |= {
-                    "step": torch.zeros((), dtype=torch.float32, device=weight.device),
-                    "exp_avg": torch.zeros_like(weight),
-                    "exp_avg_sq": torch.zeros_like(weight),
-                }
         if not weights:
             return
         adamw(

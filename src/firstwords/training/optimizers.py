@@ -12,7 +12,7 @@ from torch.optim import AdamW, Optimizer
 from firstwords.model.llama import Llama
 from firstwords.settings import ModelSettings, TrainingSettings
 from firstwords.training.devices import choose_device
-from firstwords.training.lean import LeanOptimizer
+from firstwords.training.lean import LeanOptimizer, fresh_moments
 from firstwords.training.muon import MuonWithAdamW
 
 _ADAMW_STEP = inspect.unwrap(AdamW.step)
@@ -26,7 +26,7 @@ def make_optimizer(model: Llama, settings: TrainingSettings) -> Optimizer:
     groups = _groups(model, settings)
     betas = settings.beta1, settings.beta2
     if settings.optimizer == "adamw":
-        return LeanAdamW(groups, lr=settings.peak_lr, betas=betas, eps=settings.eps, fused=True)
+        return LeanAdamW(groups, lr=settings.peak_lr, betas=betas, eps=settings.eps)
     return MuonWithAdamW(
         groups,
         lr=settings.peak_lr,
@@ -41,7 +41,17 @@ def make_optimizer(model: Llama, settings: TrainingSettings) -> Optimizer:
 
 
 class LeanAdamW(LeanOptimizer, AdamW):
-    """PyTorch's AdamW, whose step does not load the compiler either."""
+    """PyTorch's AdamW, whose step does not load the compiler either.
+
+    The moments are there from the begin: where memory runs out, it is for the gradients then, which can be made of
+    fewer tokens at once.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], **settings: Any) -> None:
+        """As of PyTorch's; fused."""
+        super().__init__(groups, fused=True, **settings)
+        for weight in (weight for group in self.param_groups for weight in group["params"]):
+            self.state[weight] = fresh_moments(weight)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

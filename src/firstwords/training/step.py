@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -164,6 +164,15 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
+@contextmanager
+def memory_told(where: str) -> Iterator[None]:
+    """While it lasts, memory that runs out is the user's error, which says where."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        raise _no_memory(where) if is_out_of_memory(error) else error from None
+
+
 def _no_memory(where: str) -> FirstwordsError:
     return FirstwordsError(
         f"memory ran out in {where}",
@@ -266,13 +275,10 @@ def update(weights: Sequence[Tensor], optimizer: Optimizer, scaler: torch.amp.Gr
 
     weights: all that the optimizer steps. clip_norm: the largest norm that is left as it is; 0 clips nothing.
     """
-    try:
+    with memory_told("the optimizer's step"):
         scaler.unscale_(optimizer)
         norm = _clip(weights, clip_norm)
         scaler.step(optimizer)
-    except (RuntimeError, MemoryError) as error:
-        # The first step makes the optimizer's moments.
-        raise _no_memory("the optimizer's step") if is_out_of_memory(error) else error from None
     scaler.update()
     optimizer.zero_grad()
     return whole(norm)
