@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from firstwords import __main__ as entry
 from firstwords.cli import main
 from firstwords.cli.main import command_names
 from firstwords.recipe import Recipe, bundled_names, json_schema
@@ -110,6 +111,7 @@ def test_no_arguments_give_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 HELP_AND_WHAT_IT_LOADED = """
 import sys
+from firstwords import __main__ as entry
 from firstwords.cli import main
 code = main(["--help"])
 print(code, *sorted(name for name in sys.modules if "." not in name), file=sys.stderr)
@@ -332,6 +334,15 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(tmp_path: Path) -> None:
     assert stderr.splitlines()[-1].startswith("firstwords: stopped after step ")
     assert stderr.endswith("the same command goes on\n")
     assert main(["train", "tiny.toml"]) == 0
+
+
+def test_ctrl_c_while_the_command_loads_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading:
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "firstwords.cli", Loading())
+    assert entry.main() == 130
 
 
 # The display
