@@ -1,8 +1,9 @@
 """Memory of a training, beside what `plan` predicts: `python benchmarks/memory.py [--data DIR]`.
 
 Each case makes some steps in a process of its own, as benchmarks/training.py does. `measured_mb` is the most that the
-process held less what it held before (Python and PyTorch), `predicted_mb` what model.cost says of it. --data names the
-folder with cards/, whose lines two of the cases train on; without it they are left out. Prints JSON.
+process held less what it held before (Python and PyTorch), with --device cuda the most that PyTorch reserved there;
+`predicted_mb` what model.cost says of it. --data names the folder with cards/, whose lines some cases train on; without
+it they are left out. Prints JSON.
 """
 
 from __future__ import annotations
@@ -38,6 +39,16 @@ CASES: tuple[tuple[str, str, dict[str, str], int], ...] = (
     ("model-b", "packed", FLOAT32, 4_096),
 )
 """Recipe, rows, changes, and the most tokens that pass the model at once; a step's lines are fewer."""
+LARGER = {"model.hidden": "768", "model.layers": "12", "model.heads": "12"}
+CUDA_CASES: tuple[tuple[str, str, dict[str, str], int], ...] = (
+    ("model-a", "lines", {}, 32_768),
+    ("model-b", "lines", {}, 32_768),
+    ("model-a", "packed", {}, 32_768),
+    ("model-b", "packed", {}, 32_768),
+    ("model-b", "packed", LARGER, 32_768),
+    ("model-b", "packed", {"training.gradient-checkpointing": "true"}, 32_768),
+)
+"""The same on a GPU, in packed steps of 64 rows."""
 
 
 def main() -> None:
@@ -45,21 +56,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with cards/")
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     given = parser.parse_args()
-    bare = bare_process_mb()
+    on_gpu = given.device == "cuda"
+    bare = 0.0 if on_gpu else bare_process_mb()
     found = []
-    for name, rows, changes, micro_tokens in CASES:
+    for name, rows, changes, micro_tokens in CUDA_CASES if on_gpu else CASES:
         if rows == "lines" and given.data is None:
             continue
         settings = changes | {"training.micro-tokens": str(micro_tokens)}
-        words = ["--model", name, "--rows", rows, "--steps", str(given.steps)]
+        words = ["--model", name, "--rows", rows, "--steps", str(given.steps), "--device", given.device]
+        words += ["--batch", "64"] if on_gpu and rows == "packed" else []
         words += ["--data", str(given.data)] if rows == "lines" else []
         words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         turns = argparse.Namespace(peers=["firstwords"], rounds=1, steps=given.steps, preload=None)
         peak = training.measure(words, turns)["firstwords"]["peak_memory_mib"]
         case: dict[str, Any] = {"recipe": name, "rows": rows, "settings": settings}
         step_tokens = most_tokens_of_lines(name, given.data, 2 * given.steps) if rows == "lines" else None
-        predicted = predicted_mb(name, rows, changes, micro_tokens, step_tokens)
+        predicted = predicted_mb(name, rows, changes, micro_tokens, step_tokens, on_gpu=on_gpu)
         measured = peak * 2**20 / 1e6 - bare
         case |= {
             "tokens": step_tokens or micro_tokens,
@@ -81,7 +95,7 @@ def most_tokens_of_lines(name: str, data: Path, steps: int) -> int:
 
 
 def predicted_mb(
-    name: str, rows: str, changes: dict[str, str], micro_tokens: int, step_tokens: int | None = None
+    name: str, rows: str, changes: dict[str, str], micro_tokens: int, step_tokens: int | None, *, on_gpu: bool
 ) -> float:
     """What model.cost says."""
     recipe = Recipe.load(name).override({key: value for key, value in changes.items() if "context" not in key})
@@ -94,6 +108,8 @@ def predicted_mb(
         checkpointing=recipe.training.gradient_checkpointing is True,
         context=context or recipe.tokens.context,
         step_tokens=step_tokens,
+        on_gpu=on_gpu,
+        sizes_vary=rows == "lines",
     )
     return needed / 1e6
 
