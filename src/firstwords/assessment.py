@@ -9,7 +9,7 @@ import csv
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from firstwords.reporter import Reporter
 from firstwords.run_folder import RunFolder, atomic_write_json, fingerprint_of, read_json, words_of
 
 if TYPE_CHECKING:
+    from firstwords.evaluation.ngrams import IndexedText
     from firstwords.evaluation.pairs import Suite
     from firstwords.evaluation.subject import Subject
 
@@ -220,9 +221,12 @@ def assess(
                     raise
                 reporter.say(f"{collection} without {test}: {error.what} ({error.where})")
     if training_text is not None:
+        from firstwords.evaluation.ngrams import index_text
+
+        indexed = cache(partial(index_text, training_text))
         for test in dict.fromkeys(one.test for one in asked):
             of_test_names = {one.protocol: names[one] for one in asked if one.test == test}
-            write_beside(tests.pairs(test), of_test_names, training_text, place, overlap=not prefix)
+            write_beside(tests.pairs(test), of_test_names, training_text, indexed, place, overlap=not prefix)
     return [name for one, name in names.items() if place.has_result(name, fingerprints[one])]
 
 
@@ -282,13 +286,20 @@ def _measure_task(
 
 
 def write_beside(
-    suite: Suite | None, results: Mapping[str, str], training_text: Path, place: RunFolder, *, overlap: bool
+    suite: Suite | None,
+    results: Mapping[str, str],
+    training_text: Path,
+    indexed: Callable[[], IndexedText],
+    place: RunFolder,
+    *,
+    overlap: bool,
 ) -> None:
     """What a run's accuracies on a suite must be read with, from its training text; kept beside the results.
 
     `<suite>.<protocol>.floors.json`: what a guess, word frequency and a 5-gram model reach. With `overlap`, for each of
     `results` (their names by protocol) `<suite>.<protocol>.overlap.json`: which sentences stand in the text, and the
-    accuracy without them. What is there for the same pairs is not made again, as a run's text never changes.
+    accuracy without them. What is there for the same pairs is not made again, as a run's text never changes. indexed:
+    gives the text's index, which takes seconds to make.
     """
     if suite is None or not training_text.is_file():
         return
@@ -304,9 +315,7 @@ def write_beside(
     }
     if not floors and not overlaps:
         return
-    from firstwords.evaluation.ngrams import index_text
-
-    text = index_text(training_text)
+    text = indexed()
     if floors:
         from firstwords.evaluation.floors import floor_scores
         from firstwords.evaluation.protocols import find_protocol

@@ -89,9 +89,9 @@ class Job:
 def run(
     recipe: Recipe,
     *,
-    workspace: Path = Path("runs"),
+    workspace: Path | str = Path("runs"),
     name: str | None = None,
-    data: Sequence[Path] = (),
+    data: Sequence[Path | str] = (),
     until: str = "export",
     offline: bool = False,
     train: Trainer | None = None,
@@ -111,7 +111,8 @@ def run(
             f"there is no stage '{until}'", where="until", do=did_you_mean(until, known) or ", ".join(known)
         )
     wanted = STAGES[: known.index(until) + 1]
-    job = replace(_prepare(recipe, workspace, name, data, offline, reporter), train=train)
+    job = _prepare(recipe, Path(workspace), name, [Path(folder) for folder in data], offline, reporter)
+    job = replace(job, train=train)
     if "export" in wanted:
         job = _with_sibling(job)
     with job.run.locked():
