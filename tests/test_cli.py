@@ -119,14 +119,19 @@ print(code, *sorted(name for name in sys.modules if "." not in name), file=sys.s
 
 
 def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ran = subprocess.run([sys.executable, "-c", HELP_AND_WHAT_IT_LOADED], capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    taken = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ran = subprocess.run(
+            [sys.executable, "-c", HELP_AND_WHAT_IT_LOADED], capture_output=True, text=True, check=True
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     code, *loaded = ran.stderr.split()
     assert code == "0"
     assert not {"torch", "numpy", "transformers", "tokenizers", "ftfy", "scipy", "httpx"} & set(loaded)
-    # Processor time, so that a busy machine does not fail the test.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+    # Processor time, and the least of it: a busy machine does not fail the test.
+    assert min(taken) < 0.5
 
 
 # Hints

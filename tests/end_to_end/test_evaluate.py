@@ -108,7 +108,7 @@ def test_pairs_grouped_in_another_way_are_another_result(run: Ran) -> None:
     assert groups == [["construction", "frequency"], ["construction"], ["construction", "frequency"]]
 
 
-def test_pairs_that_grew_between_checkpoints_break_no_table(run: Ran, workspace: Path) -> None:
+def test_pairs_that_grew_between_checkpoints_make_no_curve_together(run: Ran, workspace: Path) -> None:
     grown = workspace / "grown.csv"
     words = ("--suite", "grown.csv", "--good", "good", "--bad", "bad", "--by", "construction")
     grown.write_text(PAIRS)
@@ -117,8 +117,9 @@ def test_pairs_that_grew_between_checkpoints_break_no_table(run: Ran, workspace:
     grown.write_text(PAIRS + '"A cat sings.","A cat sing.",singing,high\n')
     code, out, err = run("evaluate", "tiny", *words, "--checkpoint", "words-60")
     assert code == 0, err
-    (row,) = [line.split() for line in out.splitlines() if line.strip().startswith("singing")]
-    assert row[1] == "-" and row[2] != "-"
+    title, header, *rows = out.splitlines()
+    assert title.startswith("grown.firstwords") and header.split() == ["60", "above", "chance", "from"]
+    assert [row.split()[0] for row in rows[:4]] == ["agreement", "number", "singing", "overall"]
     results = read_results(RunFolder(workspace / "runs" / "tiny"))[0]
     assert results["pairs.firstwords"].beside and not results["grown.firstwords"].beside, "floors of other pairs"
 
