@@ -111,7 +111,6 @@ def test_no_arguments_give_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 HELP_AND_WHAT_IT_LOADED = """
 import sys
-from firstwords import __main__ as entry
 from firstwords.cli import main
 code = main(["--help"])
 print(code, *sorted(name for name in sys.modules if "." not in name), file=sys.stderr)
@@ -122,9 +121,8 @@ def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
     taken = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        ran = subprocess.run(
-            [sys.executable, "-c", HELP_AND_WHAT_IT_LOADED], capture_output=True, text=True, check=True
-        )
+        command = [sys.executable, "-c", HELP_AND_WHAT_IT_LOADED]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     code, *loaded = ran.stderr.split()
