@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from firstwords import pipeline
 from firstwords.errors import FirstwordsError
 from firstwords.launch.launchers import Torchrun
-from firstwords.model.fusion import missing_for_fusion
 from firstwords.recipe import Recipe
 from firstwords.run_folder import RunFolder
 from firstwords.training.checkpoints import saved_states
@@ -166,8 +165,7 @@ def test_a_killed_process_ends_the_run_with_a_message_and_a_good_checkpoint(tmp_
 
 
 def test_torchrun_itself_can_start_the_processes(alone: RunFolder, tmp_path: Path) -> None:
-    recipe = recipe_with(compile="auto" if missing_for_fusion("cpu") else "true")
-    run = pipeline.run(recipe, workspace=tmp_path, until="tokens", offline=True)
+    run = pipeline.run(recipe_with(), workspace=tmp_path, until="tokens", offline=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*command, "-m", "firstwords.launch.worker", str(run.path)],
@@ -178,7 +176,7 @@ def test_torchrun_itself_can_start_the_processes(alone: RunFolder, tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     assert_alike(run, alone)
-    pipeline.run(recipe, workspace=tmp_path, until="training", offline=True)
+    pipeline.run(recipe_with(), workspace=tmp_path, until="training", offline=True)
     assert run.mark("training") is not None
 
 

@@ -67,6 +67,15 @@ def test_short_trainings_are_not_compiled(vocabulary: Vocabulary) -> None:
     assert compiled_for(Llama(recipe.model, vocabulary.size), recipe, 10_000, device) is None
 
 
+def test_loops_are_compiled_for_whole_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "_compile", lambda *_: None)
+    monkeypatch.setattr(compiling, "missing_for_fusion", lambda _: None)
+    recipe = recipe_with(compile=True)
+    model, device = Llama(recipe.model, 50), choose_device(recipe.training)
+    assert isinstance(compiled_for(model, recipe, 0, device), CompiledLoops)
+    assert compiled_for(model, recipe, 0, device, sharded=True) is None
+
+
 @pytest.mark.parametrize("asked", [True, "auto"])
 def test_without_a_compiler_only_who_asked_is_told(asked: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")

@@ -1,13 +1,15 @@
-"""Processes that train together by the kernels of CUDA, which CPUs interpret, have the gradients of one process."""
+"""The kernels of CUDA train in several processes as they do in one: what averages gradients and what spreads weights
+takes them as it takes PyTorch's own operations. (That the averages are right, real processes show in tests/launch.)
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from firstwords.model.fusion import CudaKernels
 from firstwords.model.llama import Llama
@@ -19,57 +21,40 @@ from firstwords.training.step import StepLoss, add_gradient
 
 pytest.importorskip("triton", reason="the kernels are written in triton, which is not installed")
 
-ON_GPU = torch.cuda.is_available()
-DEVICE = Device("cuda" if ON_GPU else "cpu", "fp32")
-PROCESSES = torch.cuda.device_count() if ON_GPU else 2
+DEVICE = Device("cuda" if torch.cuda.is_available() else "cpu", "fp32")
 SHAPE = ModelSettings(hidden=16, layers=2, heads=2, intermediate=24, positions=16)
 VOCABULARY, DIVISOR = 50, 30
-WAYS = {"averaged": False, "sharded": True}
-"""Whether the weights are spread over the processes."""
 
 
-def sequences() -> list[TokenSequence]:
+@pytest.fixture
+def a_group_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that is a group by itself, for NCCL on a GPU."""
+    for name in ("FIRSTWORDS_CACHE", "TRITON_CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "cache"))
+    backend = "nccl" if DEVICE.kind == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["averaged", "sharded"])
+def test_gradients_by_kernels_are_those_of_the_model_as_it_is_written(sharded: bool, a_group_of_one: None) -> None:
     rng = np.random.default_rng(1)
-    return [TokenSequence(rng.integers(0, VOCABULARY, length), 0) for length in (9, 8, 7, 4)]
-
-
-def work(rank: int, folder: Path) -> None:
-    """One process: its share of a step's gradient, averaged and sharded; what all have together is written down."""
-    if ON_GPU:
-        torch.cuda.set_device(rank)
-    torch.distributed.init_process_group(
-        "nccl" if ON_GPU else "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=PROCESSES
-    )
-    together, scaler = Processes(rank, PROCESSES, DEVICE.kind), torch.amp.GradScaler(DEVICE.kind, enabled=False)
-    batch = flat(sequences()[rank::PROCESSES], DEVICE.kind)
-    for way, sharded in WAYS.items():
-        model = Llama(SHAPE, VOCABULARY, seed=3).to(DEVICE.kind)
-        # A process that is alone on the only GPU goes the way of several all the same.
-        step_loss = share(StepLoss(model), Processes(rank, max(2, PROCESSES), DEVICE.kind), sharded=sharded)
-        for _ in range(2):
-            model.zero_grad()
-            with CudaKernels().entered():
-                loss = add_gradient(step_loss, batch, DIVISOR, DEVICE, scaler, z_loss=1e-3, processes=together)
-        found = {name: whole(weight.grad).cpu() for name, weight in model.named_parameters() if weight.grad is not None}
-        found["loss"] = torch.tensor(together.summed(float(loss)))
-        if rank == 0:
-            save_file(found, folder / f"{way}.safetensors")
-    torch.distributed.destroy_process_group()
-
-
-def test_kernels_in_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FIRSTWORDS_CACHE", str(tmp_path / "cache"))
-    torch.multiprocessing.spawn(work, (tmp_path,), nprocs=PROCESSES)
-    model = Llama(SHAPE, VOCABULARY, seed=3)
-    own, scaler = Device("cpu", "fp32"), torch.amp.GradScaler("cpu", enabled=False)
-    expected_loss = add_gradient(StepLoss(model), flat(sequences()), DIVISOR, own, scaler, z_loss=1e-3)
-    weights = dict(model.named_parameters())
-    for way in WAYS:
-        found = load_file(tmp_path / f"{way}.safetensors")
-        torch.testing.assert_close(found.pop("loss"), expected_loss.float().reshape(1), rtol=1e-5, atol=0.0)
-        assert found.keys() == weights.keys()
-        for name, gradient in found.items():
-            wanted = weights[name].grad
-            assert wanted is not None
-            error = 1e-5 * float(wanted.abs().max())
-            torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=error, msg=f"{way}: {name}")
+    sequences = [TokenSequence(rng.integers(0, VOCABULARY, length), 0) for length in (9, 8, 7, 4)]
+    written, shared = (Llama(SHAPE, VOCABULARY, seed=3).to(DEVICE.kind) for _ in range(2))
+    scaler, kernels = torch.amp.GradScaler(DEVICE.kind, enabled=False), CudaKernels()
+    batch = flat(sequences, DEVICE.kind)
+    loss = add_gradient(StepLoss(written), batch, DIVISOR, DEVICE, scaler, z_loss=1e-3)
+    # To `share` a group of one is no group.
+    step_loss = share(StepLoss(shared), Processes(0, 2, DEVICE.kind), sharded=sharded)
+    for _ in range(2):
+        shared.zero_grad()
+        with kernels.entered():
+            found = add_gradient(step_loss, batch, DIVISOR, DEVICE, scaler, z_loss=1e-3)
+    assert float(found) == pytest.approx(float(loss), rel=1e-5)
+    for (name, ours), wanted in zip(shared.named_parameters(), written.parameters(), strict=True):
+        assert ours.grad is not None and wanted.grad is not None
+        error = 1e-5 * float(wanted.grad.abs().max())
+        torch.testing.assert_close(whole(ours.grad), wanted.grad, rtol=1e-4, atol=error, msg=name)
