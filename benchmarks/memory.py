@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import training
-from firstwords.model.cost import training_memory_bytes
 from firstwords.recipe import Recipe
 from firstwords.training.devices import choose_device
+from firstwords.training.memory import predicted_bytes
 
 FLOAT32 = {"training.precision": "fp32"}
 CASES: tuple[tuple[str, str, dict[str, str], int], ...] = (
@@ -72,11 +72,13 @@ def main() -> None:
         turns = argparse.Namespace(peers=["firstwords"], rounds=1, steps=given.steps, preload=None)
         peak = training.measure(words, turns)["firstwords"]["peak_memory_mib"]
         case: dict[str, Any] = {"recipe": name, "rows": rows, "settings": settings}
-        step_tokens = most_tokens_of_lines(name, given.data, 2 * given.steps) if rows == "lines" else None
-        predicted = predicted_mb(name, rows, changes, micro_tokens, step_tokens, on_gpu=on_gpu)
+        made = training.parser().parse_args(words)
+        recipe = training.recipe_of(made)
+        step_tokens = most_tokens(made, recipe, 2 * given.steps)
+        predicted = predicted_mb(recipe, micro_tokens, step_tokens)
         measured = peak * 2**20 / 1e6 - bare
         case |= {
-            "tokens": step_tokens or micro_tokens,
+            "tokens": min(micro_tokens, step_tokens),
             "measured_mb": round(measured),
             "predicted_mb": round(predicted),
         }
@@ -85,31 +87,21 @@ def main() -> None:
     print(json.dumps({"bare_process_mb": round(bare), "cases": found}, indent=1))
 
 
-def most_tokens_of_lines(name: str, data: Path, steps: int) -> int:
-    """Tokens of the largest of the first steps on lines."""
-    given = argparse.Namespace(model=name, rows="lines", data=data, device="cpu", set=[])
-    recipe = training.recipe_of(given)
-    lengths = [len(ids) for ids in training.examples(given, recipe)]
+def most_tokens(made: argparse.Namespace, recipe: Recipe, steps: int) -> int:
+    """Tokens of the largest of the first steps."""
     count = recipe.training.batch_size * recipe.training.accumulation
+    if made.rows == "packed":
+        return count * recipe.tokens.context
+    lengths = [len(ids) for ids in training.examples(made, recipe)]
     return max(sum(lengths[step * count : (step + 1) * count]) for step in range(steps))
 
 
-def predicted_mb(
-    name: str, rows: str, changes: dict[str, str], micro_tokens: int, step_tokens: int | None, *, on_gpu: bool
-) -> float:
-    """What model.cost says."""
-    recipe = Recipe.load(name).override({key: value for key, value in changes.items() if "context" not in key})
-    context = int(changes.get("tokens.context", training.PACKED["context"] if rows == "packed" else 0))
-    needed = training_memory_bytes(
-        recipe.model,
-        recipe.tokenizer.vocabulary + 2,
-        micro_tokens,
-        half=choose_device(recipe.training).precision != "fp32",
-        checkpointing=recipe.training.gradient_checkpointing is True,
-        context=context or recipe.tokens.context,
+def predicted_mb(recipe: Recipe, micro_tokens: int, step_tokens: int) -> float:
+    """What `plan` would say of such a training, without the process."""
+    needed = predicted_bytes(
+        *(recipe, recipe.tokenizer.vocabulary + 2, choose_device(recipe.training), micro_tokens),
         step_tokens=step_tokens,
-        on_gpu=on_gpu,
-        sizes_vary=rows == "lines",
+        checkpointing=recipe.training.gradient_checkpointing is True,
     )
     return needed / 1e6
 

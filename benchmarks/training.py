@@ -37,21 +37,26 @@ A_LONG_TRAINING = 10**12
 """Tokens; ours prepares itself as for one."""
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    found = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    found.add_argument("--model", default="model-b", help="bundled recipe that gives shape, batch and optimizer")
+    found.add_argument("--rows", choices=("packed", "lines"), default="packed")
+    found.add_argument("--data", type=Path, help="folder with cards/ for --rows lines")
+    found.add_argument("--peers", nargs="+", default=list(PEERS), choices=PEERS)
+    found.add_argument("--rounds", type=int, default=5)
+    found.add_argument("--steps", type=int, default=3, help="optimizer steps a turn")
+    found.add_argument("--device", default="cpu")
+    found.add_argument("--batch", type=int, help="packed rows a step, instead of 16")
+    found.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in model.layers=4")
+    found.add_argument("--preload", help="library that every process loads first")
+    found.add_argument("--worker", choices=PEERS, help=argparse.SUPPRESS)
+    return found
+
+
 def main() -> None:
     """Start a process for each way, let them take turns, print the medians."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="model-b", help="bundled recipe that gives shape, batch and optimizer")
-    parser.add_argument("--rows", choices=("packed", "lines"), default="packed")
-    parser.add_argument("--data", type=Path, help="folder with cards/ for --rows lines")
-    parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=PEERS)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=3, help="optimizer steps a turn")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, help="packed rows a step, instead of 16")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in model.layers=4")
-    parser.add_argument("--preload", help="library that every process loads first")
-    parser.add_argument("--worker", choices=PEERS, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser().parse_args()
     if given.worker:
         work(given)
         return

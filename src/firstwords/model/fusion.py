@@ -75,8 +75,8 @@ class CompiledLoops(Fusion):
     """The compiled forms of functions, on a CPU.
 
     What a compiler makes of a function depends on the sizes that it sees first, and sums are rounded by it. A run that
-    went on after a stop must make the same, so first sizes are to be the same (`warm up` with them), and compiled code
-    is kept on disk by what it was made for: a second start finds it there.
+    went on after a stop must make the same, so first sizes are to be the same (`training.compiling` sees to it), and
+    compiled code is kept on disk by what it was made for: a second start finds it there.
     """
 
     def __init__(self, made_for: str) -> None:

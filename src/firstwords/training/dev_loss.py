@@ -18,8 +18,8 @@ from firstwords.training.averaging import WeightAverage
 from firstwords.training.devices import Device
 from firstwords.training.processes import whole_weights
 
-_TOKENS = {"cpu": 1_024, "cuda": 4_096}
-"""Inputs of a batch: as fast as more, and no more memory than a step has taken before."""
+_CPU_TOKENS, _TOKENS = 1_024, 4_096
+"""Inputs of a batch on a CPU, and elsewhere: as fast as more, and no more memory than a step has taken before."""
 _CARD_BATCH = 8
 """Examples of a batch in the cards' evaluation."""
 
@@ -45,7 +45,7 @@ def dev_loss(model: Llama, tokens: TokenFile, settings: TokenSettings, device: D
     was_training = model.training
     model.eval()
     done = 0
-    for flat in flat_batches(pieces, _TOKENS.get(device.kind, device.micro_tokens), device.kind):
+    for flat in flat_batches(pieces, _CPU_TOKENS if device.kind == "cpu" else _TOKENS, device.kind):
         kept_N = flat.targets_N >= 0
         with device.autocast():
             hidden_ND = model.hidden(flat.ids_N, flat.layout)[kept_N]
