@@ -32,8 +32,9 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values of one family of tests, raised so that the chance of any false alarm stays 5%. Source: Holm 1979."""
-    if not p_values:
-        return []
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
+    p = np.asarray(p_values, dtype=float)
+    ascending = np.argsort(p)
+    raised = np.maximum.accumulate(p[ascending] * np.arange(len(p), 0, -1))
+    found = np.empty_like(p)
+    found[ascending] = np.minimum(raised, 1.0)
+    return found.tolist()
