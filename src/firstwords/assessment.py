@@ -315,19 +315,22 @@ def write_beside(
     }
     if not floors and not overlaps:
         return
+    from firstwords.evaluation.ngrams import ask
+
     text = indexed()
+    sentences = ask(text, suite.sentences())
     if floors:
         from firstwords.evaluation.floors import floor_scores
         from firstwords.evaluation.protocols import find_protocol
 
-        scores = floor_scores(suite, training_text, text)
+        scores = floor_scores(suite, training_text, text, sentences)
         for protocol, path in floors.items():
             atomic_write_json(path, scores.under(find_protocol(protocol)).to_json())
     if overlaps:
         from firstwords.evaluation.overlap import find_overlap, shares_to_json, with_and_without
         from firstwords.report.judgements import read_result
 
-        found = find_overlap(suite, training_text, text)
+        found = find_overlap(suite, training_text, text, sentences)
         for name, path in overlaps.items():
             result = read_result(folder / f"{name}.json", place.name)
             shares = with_and_without(result.outcomes, found.touched, result.settings["overall"])

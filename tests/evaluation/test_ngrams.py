@@ -16,7 +16,9 @@ from firstwords.errors import FirstwordsError
 from firstwords.evaluation import ngrams
 from firstwords.evaluation.ngrams import (
     BORDER,
+    IndexedText,
     NgramScores,
+    ask,
     index_text,
     ngram_log_probs,
     sentence_words,
@@ -77,6 +79,20 @@ class Dictionaries:
         ]
 
 
+class Asked:
+    """Scores of sentences in the order in which they were asked, repeated ones too."""
+
+    def __init__(self, text: IndexedText, sentences: list[str], order: int) -> None:
+        asked = ask(text, sentences)
+        self.scores: NgramScores = ngram_log_probs(text, asked, order)
+        bounds = zip(asked.starts_S, asked.ends_S, strict=True)
+        of = {
+            sentence: self.scores.log_probs_A[start : end + 1]
+            for sentence, (start, end) in zip(asked.sentences, bounds, strict=True)
+        }
+        self.log_probs = [of[sentence] for sentence in sentences]
+
+
 def write(path: Path, sentences: list[list[str]]) -> Path:
     path.write_text("\n".join(" ".join(sentence) for sentence in sentences))
     return path
@@ -98,13 +114,11 @@ def made_up(seed: int, sentences: int, words: str = "a b c d e f g h") -> list[l
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_it_is_the_model_of_the_formulas(order: int, tmp_path: Path) -> None:
     training, asked = made_up(1, 300), [*made_up(2, 60), ["never", "seen"], ["a"], ["b", "never", "c", "d"]]
-    found = ngram_log_probs(
-        index_text(write(tmp_path / "text", training)), [" ".join(sentence) for sentence in asked], order
-    )
+    found = Asked(index_text(write(tmp_path / "text", training)), [" ".join(sentence) for sentence in asked], order)
     expected = Dictionaries(training, order)
-    assert found.discounts == tuple(pytest.approx(expected.discounts[n], abs=1e-12) for n in range(1, order + 1))
+    assert found.scores.discounts == tuple(pytest.approx(expected.discounts[n], abs=1e-12) for n in range(1, order + 1))
     # With an estimate from the text, not only with the constants in its place.
-    assert len(found.fallback_orders) < order
+    assert len(found.scores.fallback_orders) < order
     for sentence, log_probs in zip(asked, found.log_probs, strict=True):
         assert log_probs == pytest.approx(expected.log_probs(sentence), abs=1e-10), sentence
 
@@ -114,19 +128,23 @@ SENTENCES = st.lists(st.lists(WORDS, min_size=1, max_size=7), min_size=1, max_si
 
 
 @settings(max_examples=60)
-@given(training=SENTENCES, asked=SENTENCES, order=st.integers(1, 5), parts=st.integers(1, 4))
+@given(
+    training=SENTENCES, asked=SENTENCES, order=st.integers(1, 5), parts=st.integers(1, 4), bits=st.sampled_from([0, 63])
+)
 def test_any_small_text_in_any_number_of_parts_gives_the_same(
     tmp_path_factory: pytest.TempPathFactory,
     training: list[list[str]],
     asked: list[list[str]],
     order: int,
     parts: int,
+    bits: int,
 ) -> None:
     path = write(tmp_path_factory.mktemp("text") / "text", training)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ngrams, "_POSITIONS_AT_ONCE", path.stat().st_size // parts + 1)
+        patch.setattr(ngrams, "_BITS", bits)
         patch.setattr(ngrams, "_CHARACTERS_AT_ONCE", 1 + path.stat().st_size // parts)
-        found = ngram_log_probs(index_text(path), [" ".join(sentence) for sentence in asked], order)
+        found = Asked(index_text(path), [" ".join(sentence) for sentence in asked], order)
     expected = Dictionaries(training, order)
     for sentence, log_probs in zip(asked, found.log_probs, strict=True):
         assert log_probs == pytest.approx(expected.log_probs(sentence), abs=1e-10)
@@ -136,9 +154,7 @@ def probabilities(text: Path, context: list[str], order: int) -> float:
     """Sum over all words, the border and an unknown word, after a context at the beginning of a sentence."""
     indexed = index_text(text)
     words = [word for word in indexed.vocabulary if word != BORDER] + ["neverseenword"]
-    found: NgramScores = ngram_log_probs(
-        indexed, [*(" ".join([*context, word]) for word in words), " ".join(context)], order
-    )
+    found = Asked(indexed, [*(" ".join([*context, word]) for word in words), " ".join(context)], order)
     return math.fsum(math.exp(log_probs[len(context)]) for log_probs in found.log_probs)
 
 
@@ -217,19 +233,19 @@ def test_words_and_sentences_are_counted(tmp_path: Path) -> None:
 
 def test_an_empty_sentence_and_repeated_ones_are_answered(small_text: Path) -> None:
     text = index_text(small_text)
-    empty, first, second = ngram_log_probs(text, ["", "The cat sings.", "The cat sings."], 5).log_probs
+    empty, first, second = Asked(text, ["", "The cat sings.", "The cat sings."], 5).log_probs
     assert len(empty) == 1
     assert np.isfinite(empty).all()
     assert len(first) == 5
     assert np.array_equal(first, second)
     # Capitals and curly apostrophes do not matter.
-    assert np.array_equal(first, ngram_log_probs(text, ["the  CAT sings ."], 5).log_probs[0])
+    assert np.array_equal(first, Asked(text, ["the  CAT sings ."], 5).log_probs[0])
 
 
 def test_what_the_text_has_is_likelier_than_what_it_has_not(small_text: Path) -> None:
     text = index_text(small_text)
     sentences = ["The cat sings near the river.", "The cat sing near the river.", "Near cat river the the sings."]
-    sums = [log_probs.sum() for log_probs in ngram_log_probs(text, sentences, 5).log_probs]
+    sums = [log_probs.sum() for log_probs in Asked(text, sentences, 5).log_probs]
     assert sums[0] > sums[1] > sums[2]
 
 

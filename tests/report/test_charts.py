@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from typing import Any
 
+import altair
 import pytest
 from PIL import Image
 
@@ -46,8 +47,9 @@ def parts_named(value: Any, key: str) -> Iterator[Any]:
             yield from parts_named(part, key)
 
 
-def test_a_spec_has_a_title_and_no_address() -> None:
+def test_a_spec_is_vega_lite_with_a_title_and_no_address() -> None:
     for spec in specs():
+        altair.Chart.from_dict(spec).to_dict(validate=True)
         assert spec["title"]
         assert not list(parts_named(spec, "url"))
         json.dumps(spec, allow_nan=False)

@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import altair
 import pytest
 
 from firstwords.evaluation.significance import holm
@@ -255,6 +256,7 @@ def test_charts_tell_models_apart_without_colours() -> None:
     mark = re.compile(r'<path aria-label="[ab](?:, ([xy]): |: [^"]*, p )([^"]*)"[^>]* d="([^"]+)"')
     for chart, kinds in ((dumbbells("n", "t", standings, ["x", "y"]), 2), (differences("n", "t", gaps, "x", "y"), 2)):
         for spec in (chart.spec, chart.narrow):
+            assert altair.Chart.from_dict(spec).to_dict(validate=True)
             shapes = {(model or sure, shape) for model, sure, shape in mark.findall(draw_svg(spec))}
             assert len({kind for kind, _ in shapes}) == len({shape for _, shape in shapes}) == kinds, shapes
     svg = draw_svg(dumbbells("n", "t", standings, ["x", "y"]).spec)

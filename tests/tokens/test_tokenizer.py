@@ -60,6 +60,20 @@ def test_all_bytes_can_be_encoded_unless_the_recipe_says_otherwise(small_text: P
     assert lossy.encode(["é"]) == [[]]
 
 
+def test_a_text_is_cut_at_line_feeds_alone_however_it_is_read(small_text: Path, tmp_path: Path) -> None:
+    odd = "one\r\ntwo\rthree\x0bfour\x0cfive\x85six\u2028seven\u2029 \x00\n\n \n\tno line's end, twice: "
+    whole, cut = tmp_path / "whole.txt", tmp_path / "cut.txt"
+    whole.write_bytes(odd.encode() * 40 + small_text.read_bytes() + odd.encode())
+    # As chunks leave it: the file is read by lines then. The one half character more is of no token that both learn.
+    cut.write_bytes(whole.read_bytes() + "é".encode()[:1])
+    learnt = {}
+    for text in (whole, cut):
+        folder = tmp_path / text.stem
+        learn_tokenizer(TokenizerSettings(vocabulary=330), TokenSettings(), text, folder, max_length=64)
+        learnt[text] = json.loads((folder / "tokenizer.json").read_text())
+    assert learnt[whole] == learnt[cut]
+
+
 def test_model_a_has_the_cards_tokenizer(shared_data: Path, tmp_path: Path) -> None:
     recipe, card = Recipe.load("model-a"), shared_data / "cards" / "a"
     learn_tokenizer(recipe.tokenizer, recipe.tokens, card / "train_A_2MB.txt", tmp_path, max_length=512)

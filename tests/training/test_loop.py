@@ -199,11 +199,12 @@ class Told(Silent):
 
 
 vocabulary, tokens, folder = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
-recipe = recipe_with(dropout=0.0, precision="fp32", max_steps=3, batch_size=600, resume_minutes=1e-9)
+recipe = recipe_with(dropout=0.0, precision="fp32", max_steps=2, batch_size=600, resume_minutes=1e-9)
 # What a step of 4,000 tokens takes with this feed-forward width, and what half of it does, lie on both sides of it.
 recipe = recipe.override({"model.intermediate": "16000"})
 torch.set_num_threads(1)
-train(recipe.override({"training.batch-size": "4"}), vocabulary, tokens, folder.with_name("warm"))
+warm = recipe.override({"training.batch-size": "4", "training.max-steps": "1"})
+train(warm, vocabulary, tokens, folder.with_name("warm"))
 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 room = int(sys.argv[4])
 if room:

@@ -8,13 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from firstwords.evaluation.judging import Accuracies, Accuracy, JudgedPair, judge
-from firstwords.evaluation.ngrams import IndexedText, NgramScores, index_text, ngram_log_probs, sentence_words
+from firstwords.evaluation.ngrams import (
+    AskedSentences,
+    IndexedText,
+    NgramScores,
+    ask,
+    index_text,
+    ngram_log_probs,
+    sentence_words,
+)
 from firstwords.evaluation.pairs import MinimalPair, Suite
 from firstwords.evaluation.protocols import Protocol
 from firstwords.run_folder import sha256_of
@@ -93,45 +102,43 @@ def floors(suite: Suite, training_text: Path, protocol: Protocol) -> Floors:
     return floor_scores(suite, training_text).under(protocol)
 
 
-def floor_scores(suite: Suite, training_text: Path, text: IndexedText | None = None) -> FloorScores:
+def floor_scores(
+    suite: Suite, training_text: Path, text: IndexedText | None = None, asked: AskedSentences | None = None
+) -> FloorScores:
     """Score every pair by word frequency and by a 5-gram model of the text (UTF-8). Raises FirstwordsError as `floors`.
 
-    text: its index, where it is at hand. A text of 10 MB takes seconds, one of 100 MB about a minute on one core, in
-    less than 1 GB.
+    text, asked: its index, and the suite's sentences in its words, where they are at hand. A text of 10 MB takes
+    seconds, one of 100 MB about a minute on one core, in less than 1 GB.
     """
     text = text or index_text(training_text)
-    sentences = list(dict.fromkeys(sentence for pair in suite.pairs for sentence in (pair.good, pair.bad)))
+    asked = asked or ask(text, suite.sentences())
     judged, statements = {}, {}
     for name, order in _ORDERS.items():
-        scores = ngram_log_probs(text, sentences, order)
-        judged[name] = _judged(suite.pairs, dict(zip(sentences, scores.log_probs, strict=True)))
+        scores = ngram_log_probs(text, asked, order)
+        judged[name] = _judged(suite.pairs, asked, scores.log_probs_A)
         statements[name] = _STATEMENTS[name] + _fallback_note(scores)
     return FloorScores(suite, _text_facts(training_text, text), judged, statements)
 
 
-def _judged(pairs: Sequence[MinimalPair], log_probs: Mapping[str, np.ndarray]) -> tuple[JudgedPair, ...]:
-    return tuple(
-        JudgedPair(
-            pair,
-            _score(pair.good, log_probs[pair.good], pair.good_given),
-            _score(pair.bad, log_probs[pair.bad], pair.bad_given),
-        )
-        for pair in pairs
-    )
+def _judged(pairs: Sequence[MinimalPair], asked: AskedSentences, log_probs_A: np.ndarray) -> tuple[JudgedPair, ...]:
+    values, starts, ends = log_probs_A.tolist(), asked.starts_S.tolist(), asked.ends_S.tolist()
+    number = {sentence: place for place, sentence in enumerate(asked.sentences)}
+
+    def score(sentence: str, given: int) -> float:
+        """Rounded once, as fsum does, so that the same words in another order are a tie, and no rounding decides."""
+        place = number[sentence]
+        return math.fsum(values[starts[place] + _only_read(sentence, given) : ends[place] + 1])
+
+    return tuple(JudgedPair(pair, score(pair.good, pair.good_given), score(pair.bad, pair.bad_given)) for pair in pairs)
 
 
-def _score(sentence: str, log_probs: np.ndarray, given: int) -> float:
-    """Sum over the words after the first `given` characters, which are only read.
-
-    Rounded once, as fsum does, so that the same words in another order are a tie and not a difference of rounding.
-    """
-    skipped = 0
-    if given:
-        words, prompt = sentence_words(sentence), sentence_words(sentence[:given])
-        # A word that the prompt's end cuts is none of the prompt's.
-        while skipped < min(len(words), len(prompt)) and words[skipped] == prompt[skipped]:
-            skipped += 1
-    return math.fsum(log_probs[skipped:].tolist())
+def _only_read(sentence: str, given: int) -> int:
+    """How many of its words stand in the first `given` characters; one that is cut by their end does not."""
+    if not given:
+        return 0
+    words, prompt = sentence_words(sentence), sentence_words(sentence[:given])
+    alike = (one == other for one, other in zip(words, prompt, strict=False))
+    return sum(takewhile(bool, alike))
 
 
 def _random(pairs: Sequence[MinimalPair], protocol: Protocol) -> Accuracies:

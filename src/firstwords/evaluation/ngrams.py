@@ -26,9 +26,12 @@ BORDER = "\n"
 
 _TOKEN = re.compile(r"\w+(?:'\w+)*|[^\w\s]|\n")
 _SENTENCE_END = re.compile(r"([.?!][\"'”’)\]]*)[^\S\n]")
-_BORDER_ID = 0
+BORDER_ID = 0
+"""Its number in every text."""
 _CHARACTERS_AT_ONCE = 1 << 20
 _POSITIONS_AT_ONCE = 1 << 21
+_BITS = 63
+"""Of a number that is sorted."""
 _FALLBACK = (0.5, 1.0, 1.5)
 
 
@@ -37,7 +40,8 @@ def split_words(text: str, *, at_sentences: bool) -> list[str]:
 
     at_sentences: whether there is a BORDER, too, after each `.`, `?` or `!` (and quotes or brackets) before a space.
     """
-    if at_sentences:
+    # Most sentences of a test have one such mark, at their end.
+    if at_sentences and ("." in text[:-1] or "?" in text[:-1] or "!" in text[:-1]):
         text = _SENTENCE_END.sub(r"\1\n", text)
     return _TOKEN.findall(unicodedata.normalize("NFC", text).lower().replace("’", "'"))
 
@@ -84,7 +88,7 @@ class IndexedText:
     @property
     def sentences(self) -> int:
         """How many pieces stand between borders."""
-        return int(np.count_nonzero(self.words_T == _BORDER_ID)) - 1
+        return int(np.count_nonzero(self.words_T == BORDER_ID)) - 1
 
 
 def index_text(path: Path) -> IndexedText:
@@ -94,16 +98,73 @@ def index_text(path: Path) -> IndexedText:
     pieces = [np.full(1, numbers[BORDER], np.int32)]
     for words in stream_words(path, at_sentences=True):
         piece = np.fromiter(map(numbers.__getitem__, words), np.int32, len(words))
-        follows_border = np.concatenate((pieces[-1][-1:], piece[:-1])) == _BORDER_ID
-        piece = piece[~(follows_border & (piece == _BORDER_ID))] if len(piece) else piece
+        follows_border = np.concatenate((pieces[-1][-1:], piece[:-1])) == BORDER_ID
+        piece = piece[~(follows_border & (piece == BORDER_ID))] if len(piece) else piece
         if len(piece):
             pieces.append(piece)
     if len(pieces) == 1:
         raise FirstwordsError("the training text has no words", where=str(path), do="name the text of a run")
-    if pieces[-1][-1] != _BORDER_ID:
-        pieces.append(np.full(1, _BORDER_ID, np.int32))
+    if pieces[-1][-1] != BORDER_ID:
+        pieces.append(np.full(1, BORDER_ID, np.int32))
     numbers.default_factory = None
     return IndexedText(np.concatenate(pieces), numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSentences:
+    """Different sentences as numbers of a text's words: cut once for all that is asked of them.
+
+    words_A: a border (0), then of each sentence its words, marks and inner borders, and a border at its end. What the
+    text does not have is numbered from the size of its vocabulary on. starts_S, ends_S: the position of the first word
+    of each sentence, and of the border at its end.
+    """
+
+    sentences: tuple[str, ...]
+    words_A: np.ndarray
+    starts_S: np.ndarray
+    ends_S: np.ndarray
+
+    def before_border(self) -> np.ndarray:
+        """How far the next border behind each position is, (A,); 0 at the last."""
+        borders, positions_A = np.flatnonzero(self.words_A == BORDER_ID), np.arange(len(self.words_A))
+        return np.append(borders, len(positions_A) - 1)[np.searchsorted(borders, positions_A, "right")] - positions_A
+
+
+def ask(text: IndexedText, sentences: Iterable[str]) -> AskedSentences:
+    """Cut sentences into words; of those that are alike one is left."""
+    different = tuple(dict.fromkeys(sentences))
+    known: defaultdict[str, int] = defaultdict(None, text.vocabulary)
+    known.default_factory = known.__len__
+    numbers, ends = [BORDER_ID], []
+    for sentence in different:
+        numbers.extend(map(known.__getitem__, sentence_words(sentence)))
+        ends.append(len(numbers))
+        numbers.append(BORDER_ID)
+    return AskedSentences(different, np.array(numbers), np.array([0, *ends])[:-1] + 1, np.array(ends, np.int64))
+
+
+def _in_order(high: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(high << 32) | low in ascending order, and where each of them stood; of int64.
+
+    Where key and place fit into one number, numbers are sorted, which is three times as fast as to find their order.
+    """
+    widths = [int(numbers.max(initial=0)).bit_length() for numbers in (high, low)]
+    low_bits, place_bits = widths[1], len(high).bit_length()
+    if sum(widths) + place_bits > _BITS:
+        keys = (high << 32) | low
+        places = np.argsort(keys)
+        return keys[places], places
+    packed = ((high << low_bits | low) << place_bits) | np.arange(len(high))
+    packed.sort()
+    keys = packed >> place_bits
+    return (keys >> low_bits << 32) | (keys & ((1 << low_bits) - 1)), packed & ((1 << place_bits) - 1)
+
+
+def _first_of_each(ascending: np.ndarray) -> np.ndarray:
+    """Whether a number differs from the one before it."""
+    is_first = np.ones(len(ascending), bool)
+    is_first[1:] = ascending[1:] != ascending[:-1]
+    return is_first
 
 
 class WordTree:
@@ -122,12 +183,18 @@ class WordTree:
         parents = np.zeros(len(rows), np.int64)
         while len(rows):
             level = len(self.keys)
-            keys, nodes = np.unique((parents << 32) | words_A[starts[rows] + level], return_inverse=True)
-            self.keys.append(keys)
+            sorted_keys, places = _in_order(parents, words_A[starts[rows] + level])
+            is_first = _first_of_each(sorted_keys)
+            nodes = np.empty(len(rows), np.int64)
+            nodes[places] = np.cumsum(is_first) - 1
+            self.keys.append(sorted_keys[is_first])
             self.nodes.append(nodes)
             self.rows.append(rows)
             longer = lengths[rows] > level + 1
             rows, parents = rows[longer], nodes[longer]
+        self._first = np.full(self.keys[0][-1] + 2 if self.keys else 1, -1)
+        if self.keys:
+            self._first[self.keys[0]] = np.arange(len(self.keys[0]))
 
     @property
     def depth(self) -> int:
@@ -136,6 +203,8 @@ class WordTree:
 
     def child(self, level: int, parents: np.ndarray, words: np.ndarray) -> np.ndarray:
         """Nodes of `level` (from 1) below `parents` of the level above (0 for level 1); -1 where there is none."""
+        if level == 1:  # of many words few are asked for: the last place stands for all larger ones
+            return self._first[np.minimum(words, len(self._first) - 1)]
         keys = self.keys[level - 1]
         asked = (parents.astype(np.int64) << 32) | words
         places = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
@@ -149,12 +218,10 @@ class _Asked:
     less, totals_H: the sum of the counts of all that follows; kinds_H3: how many follow once, twice, more often.
     """
 
-    def __init__(self, words_A: np.ndarray, order: int) -> None:
-        borders = np.flatnonzero(words_A == _BORDER_ID)
-        starts = np.arange(len(words_A))
-        after = np.searchsorted(borders, starts, side="right")
-        reach = np.append(borders, len(words_A) - 1)[after] - starts + 1
-        self.tree = WordTree(words_A, starts, np.minimum(reach, order))
+    def __init__(self, sentences: AskedSentences, unknown: int, order: int) -> None:
+        """unknown: the number of all words that the text does not have."""
+        words_A = np.minimum(sentences.words_A, unknown)
+        self.tree = WordTree(words_A, np.arange(len(words_A)), np.minimum(sentences.before_border() + 1, order))
         sizes = [1, *(len(keys) for keys in self.tree.keys)]
         self.counts = [np.zeros(size) for size in sizes[1:]]
         self.totals = [np.zeros(size) for size in sizes[:-1]]
@@ -184,17 +251,17 @@ class _Asked:
 class NgramScores:
     """What an n-gram model says of sentences.
 
-    log_probs: for each sentence, in nats, the log-probability of each of its words and marks, and of the border at its
-    end. discounts: of n-grams counted once, twice, and more often; from order 1 on.
+    log_probs_A: log-probability, in nats, of the word, mark or border at each position of `AskedSentences.words_A`; of
+    the first border 0. discounts: of n-grams counted once, twice, and more often; from order 1 on.
     """
 
-    log_probs: tuple[np.ndarray, ...]
+    log_probs_A: np.ndarray
     discounts: tuple[tuple[float, float, float], ...]
     fallback_orders: tuple[int, ...]
     """Orders of which the text has too few n-grams to estimate discounts: they have 0.5, 1 and 1.5."""
 
 
-def ngram_log_probs(text: IndexedText, sentences: Sequence[str], order: int = 5) -> NgramScores:
+def ngram_log_probs(text: IndexedText, sentences: AskedSentences, order: int = 5) -> NgramScores:
     """Log-probabilities of sentences in the model of that order of a text.
 
     Interpolated Kneser-Ney with three discounts an order (Chen & Goodman 1999, section 3). In the highest order, and
@@ -202,35 +269,21 @@ def ngram_log_probs(text: IndexedText, sentences: Sequence[str], order: int = 5)
     words stand before (Kneser & Ney 1995). The lowest order is interpolated with the uniform distribution over the
     text's words, the border, and one unknown word, which is what any other word counts as.
     """
-    different = list(dict.fromkeys(sentences))
-    words_A, ends = _asked_words(different, text.vocabulary)
-    asked = _Asked(words_A, order)
+    asked = _Asked(sentences, len(text.vocabulary), order)
     _count(text.words_T, order, asked)
     discounts, fallback_orders = _discounts(asked.of_counts)
     log_probs_A = _log_probs(asked, discounts, uniform=1 / (len(text.vocabulary) + 1))
-    found = dict(zip(different, np.split(log_probs_A[1:], ends[:-1]), strict=True))
-    return NgramScores(tuple(found[one] for one in sentences), discounts, fallback_orders)
+    log_probs_A[0] = 0.0
+    return NgramScores(log_probs_A, discounts, fallback_orders)
 
 
 def sentence_words(sentence: str) -> list[str]:
-    """Words, marks and inner borders of one sentence, as `ngram_log_probs` reads it; the border at its end is left out.
-
-    Side by side with its log-probabilities.
-    """
+    """Words, marks and inner borders of one sentence, as `ask` reads it; the border at its end is left out."""
     words = split_words(sentence, at_sentences=True)
+    if BORDER not in words:
+        return words
     inner = [word for before, word in pairwise([BORDER, *words]) if not before == word == BORDER]
     return inner[:-1] if inner[-1:] == [BORDER] else inner
-
-
-def _asked_words(sentences: Iterable[str], vocabulary: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """All sentences with borders around each; and the position of the border at the end of each."""
-    unknown = len(vocabulary)
-    numbers, ends = [_BORDER_ID], []
-    for sentence in sentences:
-        numbers.extend(vocabulary.get(word, unknown) for word in sentence_words(sentence))
-        numbers.append(_BORDER_ID)
-        ends.append(len(numbers) - 1)
-    return np.array(numbers, np.int64), np.array(ends, np.int64)
 
 
 def _count(text_T: np.ndarray, order: int, asked: _Asked) -> None:
@@ -250,13 +303,10 @@ def _count_part(text_T: np.ndarray, ends_M: np.ndarray, order: int, asked: _Aske
     shorter_ends = shorter_counts = np.zeros(0, np.int64)
     for level in range(1, order + 1):
         if level > 2:
-            goes_on = text_T[ends_M - level + 2] != _BORDER_ID
+            goes_on = text_T[ends_M - level + 2] != BORDER_ID
             ends_M, numbers_M = ends_M[goes_on], numbers_M[goes_on]
-        keys_M = (numbers_M << 32) | text_T[ends_M - level + 1]
-        sorting = np.argsort(keys_M)
-        keys_M = keys_M[sorting]
-        is_first = np.ones(len(keys_M), bool)
-        is_first[1:] = keys_M[1:] != keys_M[:-1]
+        keys_M, sorting = _in_order(numbers_M, text_T[ends_M - level + 1].astype(np.int64))
+        is_first = _first_of_each(keys_M)
         firsts = np.flatnonzero(is_first)
         if level > 1:
             words_before = np.bincount(keys_M[firsts] >> 32, minlength=len(shorter_counts))

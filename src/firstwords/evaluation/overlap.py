@@ -8,14 +8,14 @@ Shapes: T positions of the training text, A those of all asked sequences, R sequ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from firstwords.evaluation.ngrams import BORDER, IndexedText, WordTree, sentence_words
+from firstwords.evaluation.ngrams import BORDER_ID, AskedSentences, IndexedText, WordTree, ask, sentence_words
 from firstwords.evaluation.pairs import Suite
 from firstwords.evaluation.statistics import Interval, clustered_bootstrap, wilson
 from firstwords.run_folder import sha256_of
@@ -82,45 +82,40 @@ class Share:
     pairs: int
 
 
-def find_overlap(suite: Suite, training_text: Path, text: IndexedText) -> Overlap:
-    """Look for every sentence of a suite, and every 8-gram of one, in a text; `text` is its index."""
-    sentences = list(dict.fromkeys(sentence for pair in suite.pairs for sentence in (pair.good, pair.bad)))
-    words = [sentence_words(sentence) for sentence in sentences]
-    ngrams = list(dict.fromkeys(ngram for of_sentence in words for ngram in _ngrams(of_sentence)))
-    whole = {sentence for sentence, found in zip(sentences, _stand_in(text, words), strict=True) if found}
-    stands = {ngram for ngram, found in zip(ngrams, _stand_in(text, ngrams), strict=True) if found}
-    found_ngrams = {
-        sentence: tuple(" ".join(ngram) for ngram in dict.fromkeys(_ngrams(of_sentence)) if ngram in stands)
-        for sentence, of_sentence in zip(sentences, words, strict=True)
-        if any(ngram in stands for ngram in _ngrams(of_sentence))
-    }
-    found = whole | found_ngrams.keys()
+def find_overlap(suite: Suite, training_text: Path, text: IndexedText, asked: AskedSentences | None = None) -> Overlap:
+    """Look for every sentence of a suite, and every 8-gram of one, in a text.
+
+    text: its index. asked: the suite's sentences in its words, where they are at hand.
+    """
+    asked = asked or ask(text, suite.sentences())
+    lengths_S = asked.ends_S - asked.starts_S
+    whole_S = _stand_in(text, WordTree(asked.words_A, asked.starts_S, lengths_S), lengths_S)
+    # Runs of words and marks that reach over no border.
+    starts_R = np.flatnonzero((asked.words_A != BORDER_ID) & (asked.before_border() >= NGRAM))
+    lengths_R = np.full(len(starts_R), NGRAM)
+    ngrams = WordTree(asked.words_A, starts_R, lengths_R)
+    found_R = starts_R[_stand_in(text, ngrams, lengths_R)]
+    found_ngrams: dict[str, list[str]] = {}
+    for start, number in zip(found_R, np.searchsorted(asked.ends_S, found_R), strict=True):
+        sentence, within = asked.sentences[number], start - asked.starts_S[number]
+        ngram = " ".join(sentence_words(sentence)[within : within + NGRAM])
+        found_ngrams.setdefault(sentence, []).append(ngram)
+    whole = tuple(asked.sentences[number] for number in np.flatnonzero(whole_S))
+    found = {*whole, *found_ngrams}
     return Overlap(
         suite=suite,
         training_text={"sha256": sha256_of(training_text), "bytes": training_text.stat().st_size},
-        sentences=len(sentences),
-        ngrams=len(ngrams),
-        whole=tuple(sentence for sentence in sentences if sentence in whole),
-        found_ngrams=found_ngrams,
+        sentences=len(asked.sentences),
+        ngrams=len(ngrams.keys[-1]) if ngrams.depth else 0,
+        whole=whole,
+        found_ngrams={sentence: tuple(dict.fromkeys(of_it)) for sentence, of_it in found_ngrams.items()},
         touched=frozenset((pair.uid, pair.pair_id) for pair in suite.pairs if {pair.good, pair.bad} & found),
     )
 
 
-def _ngrams(words: Sequence[str]) -> list[tuple[str, ...]]:
-    """Runs of words and marks that reach over no border."""
-    runs = (tuple(words[start : start + NGRAM]) for start in range(len(words) - NGRAM + 1))
-    return [run for run in runs if BORDER not in run]
-
-
-def _stand_in(text: IndexedText, sequences: Sequence[Sequence[str]]) -> np.ndarray:
-    """Whether each sequence of words stands in the text, (R,); one without words does not."""
-    unknown = len(text.vocabulary)
-    lengths = np.array([len(words) for words in sequences], np.int64)
-    found = np.zeros(len(sequences), bool)
-    if not lengths.any():
-        return found
-    words_A = np.array([text.vocabulary.get(word, unknown) for words in sequences for word in words], np.int64)
-    tree = WordTree(words_A, np.cumsum(lengths) - lengths, lengths)
+def _stand_in(text: IndexedText, tree: WordTree, lengths: np.ndarray) -> np.ndarray:
+    """Whether each sequence of a tree, so many words long, stands in the text, (R,); one without words does not."""
+    found = np.zeros(len(lengths), bool)
     reached = [np.zeros(len(keys), bool) for keys in tree.keys]
     for first in range(0, len(text.words_T), _POSITIONS_AT_ONCE):
         _walk(text.words_T, np.arange(first, min(first + _POSITIONS_AT_ONCE, len(text.words_T))), tree, reached)

@@ -62,6 +62,10 @@ class Suite:
         """Checksum of all that a result depends on: the pairs, and how they are grouped."""
         return f"{self.sha256}:{self.labels}" if self.labels else self.sha256
 
+    def sentences(self) -> Iterator[str]:
+        """Both sentences of each pair, in order."""
+        return (sentence for pair in self.pairs for sentence in (pair.good, pair.bad))
+
 
 @dataclass(frozen=True, slots=True)
 class PairColumns:

@@ -18,7 +18,8 @@ INK, MUTED, GRID = "#1b1b1b", "#5c5c5c", "#dddddd"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, INK, ORANGE, SKY, MUTED)
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "stroke")
-CHANCE_PERCENT = 50
+CHANCE: list[dict[str, Any]] = [{"chance": 50}]
+"""The table of the line at chance, in percent."""
 MOST_NARROW_ROWS = 25
 """Names of more rows are too long for a phone, and a second drawing of them too heavy."""
 _LONGEST_LABEL = 40
@@ -56,18 +57,26 @@ def _legend(columns: int) -> Any:
     return altair_module().Legend(orient="bottom", columns=columns, symbolOpacity=1, labelLimit=170, columnPadding=18)
 
 
+def table(name: str) -> Any:
+    """Where a drawing finds its rows: among the tables of `finished`."""
+    return altair_module().NamedData(name=name)
+
+
 def finished(
-    chart: Any, rows: Sequence[Mapping[str, Any]] | None, title: str, width: int | None, height: int | Spec | None
+    chart: Any,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    title: str,
+    width: int | None,
+    height: int | Spec | None,
 ) -> Spec:
-    """The spec of a chart, with its data, its title and the looks that all share."""
-    alt = altair_module()
+    """The spec of a chart, with its tables, its title and the looks that all share."""
     # In two lines, so that the name of a result fits a narrow drawing.
     values: Spec = {"title": title.split(": ", 1), "background": "white"}
-    if rows is not None:
-        values["data"] = alt.Data(values=list(rows))
     if width is not None:
         values |= {"width": width, "height": height}
     text = {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"}
+    # Altair checks each object as it is made, and the tests check the whole. Tables are added here, for it copies all
+    # that a chart holds with every setting.
     spec: Spec = (
         chart.properties(**values)
         .configure(padding=6, font="Helvetica, Arial, sans-serif")
@@ -75,9 +84,9 @@ def finished(
         .configure_legend(**{key: value for key, value in text.items() if key.startswith("label")})
         .configure_title(anchor="start", fontSize=13, color=INK, fontWeight="bold", offset=8)
         .configure_view(stroke=None)
-        .to_dict()
+        .to_dict(validate=False)
     )
-    return spec
+    return spec | {"datasets": {name: list(rows) for name, rows in tables.items()}}
 
 
 def short(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from firstwords.report.chart_parts import (
     BLUE,
-    CHANCE_PERCENT,
+    CHANCE,
     COLORS,
     GREEN,
     INK,
@@ -26,6 +26,7 @@ from firstwords.report.chart_parts import (
     missing,
     shaped,
     short,
+    table,
 )
 
 Over = Literal["words", "tokens"]
@@ -92,7 +93,7 @@ def losses(train: Sequence[LossPoint], dev: Sequence[LossPoint], over: Over) -> 
     ]
     title = f"Loss over {over} seen"
     lines = (
-        alt.Chart()
+        alt.Chart(table("rows"))
         .mark_line(strokeWidth=1.8)
         .encode(
             x=alt.X("seen:Q", title=f"{over} seen", axis=alt.Axis(format="~s", tickCount=5, labelOverlap=True)),
@@ -104,13 +105,13 @@ def losses(train: Sequence[LossPoint], dev: Sequence[LossPoint], over: Over) -> 
         )
     )
     points = (
-        alt.Chart()
+        alt.Chart(table("rows"))
         .mark_point(filled=True, size=34, opacity=1, shape="square")
         .encode(x="seen:Q", y="loss:Q", color=by("kind", kinds, COLORS), description="told:N")
         .transform_filter(alt.FieldEqualPredicate(field="kind", equal="dev text"))
     )
     chart = alt.layer(lines, points)
-    return Chart(f"loss-over-{over}", title, finished(chart, rows, title, 330, 220))
+    return Chart(f"loss-over-{over}", title, finished(chart, {"rows": rows}, title, 330, 220))
 
 
 def learning_rate(points: Sequence[RatePoint], over: Over) -> Chart:
@@ -119,14 +120,14 @@ def learning_rate(points: Sequence[RatePoint], over: Over) -> Chart:
     rows = [{"seen": getattr(point, over), "rate": point.rate} for point in points]
     title = f"Learning rate over {over} seen"
     chart = (
-        alt.Chart()
+        alt.Chart(table("rows"))
         .mark_line(strokeWidth=1.8, color=GREEN)
         .encode(
             x=alt.X("seen:Q", title=f"{over} seen", axis=alt.Axis(format="~s", tickCount=5, labelOverlap=True)),
             y=alt.Y("rate:Q", title="learning rate", axis=alt.Axis(format="~e")),
         )
     )
-    return Chart(f"learning-rate-over-{over}", title, finished(chart, rows, title, 330, 150))
+    return Chart(f"learning-rate-over-{over}", title, finished(chart, {"rows": rows}, title, 330, 150))
 
 
 def accuracies(
@@ -185,21 +186,27 @@ def _accuracies(
     y = alt.Y("label:N", title=None, sort=labels, axis=alt.Axis(labelLimit=150 if narrow else 330, grid=True))
     color, shape = by("series", series, COLORS, 2 if narrow else 4), shaped("series", series, 2 if narrow else 4)
     layers = [
-        alt.Chart(alt.Data(values=[{"chance": CHANCE_PERCENT}]))
+        alt.Chart(table("chance"))
         .mark_rule(strokeDash=[4, 3], color=MUTED, description="chance: 50%")
         .encode(x="chance:Q"),
-        alt.Chart(alt.Data(values=others))
+        alt.Chart(table("others"))
         .mark_point(filled=False, size=32, strokeWidth=1.4)
         .encode(x=x, y=y, color=color, shape=shape, description="told:N"),
-        alt.Chart(alt.Data(values=rows)).mark_rule(strokeWidth=2, color=BLUE).encode(x="low:Q", x2="high:Q", y=y),
-        alt.Chart(alt.Data(values=rows))
+        alt.Chart(table("rows")).mark_rule(strokeWidth=2, color=BLUE).encode(x="low:Q", x2="high:Q", y=y),
+        alt.Chart(table("rows"))
         .mark_point(filled=True, size=46, opacity=1)
         .encode(x=x, y=y, color=color, shape=shape, description="told:N"),
     ]
     if not others:
         layers.pop(1)
     chart = alt.layer(*layers)
-    spec = finished(chart, None, title, width, {"step": 15 if len(points) > 20 else 20})
+    spec = finished(
+        chart,
+        {"chance": CHANCE, "others": others, "rows": rows},
+        title,
+        width,
+        {"step": 15 if len(points) > 20 else 20},
+    )
     # A browser without the fonts that the drawing was measured with needs more room for the labels.
     longest = max(map(len, labels), default=0)
     spec["padding"] = {"left": 6 + min(longest, 25 if narrow else 60), "top": 6, "right": 40, "bottom": 6}
@@ -236,9 +243,7 @@ def _curves(title: str, points: Sequence[CurvePoint], *, columns: int) -> Spec:
     y = alt.Y("accuracy:Q", title="right, %", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=3))
     panel = alt.layer(
         alt.Chart().mark_area(opacity=0.2, color=BLUE).encode(x=x, y=alt.Y("low:Q", title="right, %"), y2="high:Q"),
-        alt.Chart(alt.Data(values=[{"chance": CHANCE_PERCENT}]))
-        .mark_rule(strokeDash=[4, 3], color=MUTED)
-        .encode(y="chance:Q"),
+        alt.Chart(table("chance")).mark_rule(strokeDash=[4, 3], color=MUTED).encode(y="chance:Q"),
         alt.Chart().mark_line(color=BLUE, strokeWidth=1.8).encode(x=x, y=y),
         alt.Chart().mark_point(color=BLUE, filled=True, size=18, opacity=1).encode(x=x, y=y, description="told:N"),
     ).properties(width=125, height=90)
@@ -246,10 +251,10 @@ def _curves(title: str, points: Sequence[CurvePoint], *, columns: int) -> Spec:
         facet=alt.Facet(
             "label:N", title=None, sort=labels, header=alt.Header(labelFontSize=10, labelColor=INK, labelLimit=125)
         ),
-        data=alt.Data(values=rows),
+        data=table("rows"),
         columns=columns,
     ).properties(spacing={"row": 14, "column": 14})
-    return finished(chart, None, title, None, None)
+    return finished(chart, {"chance": CHANCE, "rows": rows}, title, None, None)
 
 
 def token_lengths(counts: Mapping[int, int]) -> Chart:
@@ -265,7 +270,7 @@ def token_lengths(counts: Mapping[int, int]) -> Chart:
     ]
     title = "How long the tokens are"
     chart = (
-        alt.Chart()
+        alt.Chart(table("rows"))
         .mark_bar(color=BLUE)
         .encode(
             x=alt.X("characters:O", title="characters of a token, its space counted", axis=alt.Axis(labelAngle=0)),
@@ -273,7 +278,7 @@ def token_lengths(counts: Mapping[int, int]) -> Chart:
             description="told:N",
         )
     )
-    return Chart("token-lengths", title, finished(chart, rows, title, 330, 150))
+    return Chart("token-lengths", title, finished(chart, {"rows": rows}, title, 330, 150))
 
 
 # ---- drawing ----

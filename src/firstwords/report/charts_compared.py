@@ -8,7 +8,7 @@ from typing import Any
 
 from firstwords.report.chart_parts import (
     BLUE,
-    CHANCE_PERCENT,
+    CHANCE,
     COLORS,
     MOST_NARROW_ROWS,
     MUTED,
@@ -19,6 +19,7 @@ from firstwords.report.chart_parts import (
     finished,
     shaped,
     short,
+    table,
 )
 
 _SURE, _UNSURE = "p ≤ 0.05", "p > 0.05"
@@ -71,7 +72,7 @@ def _dumbbells(title: str, standings: Sequence[Standing], models: Sequence[str],
         for one in standings
         for model, share in zip(models, one.accuracies, strict=True)
     ]
-    spans = [
+    spans: list[dict[str, Any]] = [
         {"label": one.label, "low": 100 * min(one.accuracies), "high": 100 * max(one.accuracies)} for one in standings
     ]
     x = alt.X("accuracy:Q", title="pairs judged right, %", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
@@ -79,15 +80,16 @@ def _dumbbells(title: str, standings: Sequence[Standing], models: Sequence[str],
     columns = 2 if width < 300 else 4
     color, shape = by("model", models, COLORS, columns), shaped("model", models, columns)
     chart = alt.layer(
-        alt.Chart(alt.Data(values=[{"chance": CHANCE_PERCENT}]))
+        alt.Chart(table("chance"))
         .mark_rule(strokeDash=[4, 3], color=MUTED, description="chance: 50%")
         .encode(x="chance:Q"),
-        alt.Chart(alt.Data(values=spans)).mark_rule(strokeWidth=2.5, color=MUTED).encode(x="low:Q", x2="high:Q", y=y),
-        alt.Chart(alt.Data(values=rows))
+        alt.Chart(table("spans")).mark_rule(strokeWidth=2.5, color=MUTED).encode(x="low:Q", x2="high:Q", y=y),
+        alt.Chart(table("rows"))
         .mark_point(filled=True, size=64, opacity=1)
         .encode(x=x, y=y, color=color, shape=shape, description="told:N"),
     )
-    return _roomy(finished(chart, None, title, width, _step(standings)), [one.label for one in standings], width)
+    tables = {"chance": CHANCE, "spans": spans, "rows": rows}
+    return _roomy(finished(chart, tables, title, width, _step(standings)), [one.label for one in standings], width)
 
 
 def differences(name: str, title: str, gaps: Sequence[Gap], a: str, b: str) -> Chart:
@@ -121,17 +123,18 @@ def _differences(title: str, gaps: Sequence[Gap], a: str, b: str, *, width: int)
         "difference:Q", title=_axis(a, b, width), axis=alt.Axis(labelExpr=_SIGNED, tickCount=6, labelOverlap=True)
     )
     y = _labels([one.label for one in gaps], width)
-    data = alt.Data(values=rows)
     chart = alt.layer(
-        alt.Chart(alt.Data(values=[{"none": 0}]))
+        alt.Chart(table("none"))
         .mark_rule(strokeDash=[4, 3], color=MUTED, description="no difference")
         .encode(x="none:Q"),
-        alt.Chart(data).mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", y=y, color=color),
-        alt.Chart(data)
+        alt.Chart(table("rows")).mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", y=y, color=color),
+        alt.Chart(table("rows"))
         .mark_point(filled=True, size=64, opacity=1)
         .encode(x=x, y=y, color=color, shape=shape, description="told:N"),
     )
-    return _roomy(finished(chart, None, title, width, _step(gaps)), [one.label for one in gaps], width)
+    no_difference: list[dict[str, Any]] = [{"none": 0}]
+    tables = {"none": no_difference, "rows": rows}
+    return _roomy(finished(chart, tables, title, width, _step(gaps)), [one.label for one in gaps], width)
 
 
 def _axis(a: str, b: str, width: int) -> str | list[str]:
