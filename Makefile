@@ -18,7 +18,9 @@ $(TESTABLE): pyproject.toml constraints.txt
 	$(call installed,.[dev])
 	@touch $(READY) $@
 
-# Python compiles what is imported when it first is: to compile everything takes half as long again.
+# To compile all that is installed takes as long as to unpack it: Python compiles what is imported, and is let keep that.
+export PYTHONDONTWRITEBYTECODE :=
+
 define installed
 @$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
   { echo "firstwords needs Python 3.11 to 3.13; name one with: make setup PYTHON=python3.12"; exit 2; }

@@ -20,7 +20,7 @@ from firstwords.report.compared import Compared, Seed, accuracy, compare_all, di
 from firstwords.report.compared_drawing import drawing
 from firstwords.report.compared_latex import latex
 from firstwords.report.compared_latex import text as latex_text
-from firstwords.report.compared_markdown import markdown
+from firstwords.report.compared_markdown import code, markdown
 from firstwords.report.compared_markdown import text as markdown_text
 from firstwords.report.compared_page import chart_files, page
 from firstwords.run_folder import RunFolder
@@ -140,6 +140,7 @@ def test_names_are_no_markup_in_markdown() -> None:
     assert markdown_text("a_b*c|d`e") == r"a\_b\*c\|d\`e"
     assert markdown_text("<b>x</b> p < 0.05 R&D &lt;") == r"\<b>x\</b> p < 0.05 R&D \&lt;"
     assert markdown_text("- two\nlines") == r"\- two lines"
+    assert [code(name) for name in ("a_b", "a|b", "a`b")] == ["`a_b`", r"a\|b", r"a\`b"]
 
 
 def test_pictures_stand_in_markdown_where_they_were_written(two: Compared, tmp_path: Path) -> None:

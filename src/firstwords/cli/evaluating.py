@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from firstwords.cli.options import NO_OPTIONS, DeviceName, RecipeOptions, RecipeSettings
 from firstwords.cli.parsing import data_folders
 from firstwords.cli.printing import print_columns, print_json
-from firstwords.cli.results import print_accuracies
+from firstwords.cli.results import print_accuracies, print_curves
 
 if TYPE_CHECKING:
     from firstwords.assessment import TestSets
@@ -213,7 +213,6 @@ def _assess_other(
 
 
 def _show(place: RunFolder, names: Sequence[str], *, as_json: bool) -> None:
-    from firstwords.report.curves import curve_tables
     from firstwords.report.results import ModelResults, checkpoint_of, read_results
 
     if as_json:
@@ -232,9 +231,7 @@ def _show(place: RunFolder, names: Sequence[str], *, as_json: bool) -> None:
         )
     print_accuracies([shown[0], *(one for one in shown[1:] if one.evaluations or one.measures)])
     kept = {name for of, name in map(checkpoint_of, names) if of is not None}
-    for name, table in curve_tables(place, sorted(kept)).items():
-        print(f"\n{name}: accuracy in % by words seen")
-        print_columns(table, right=range(1, len(table[0])))
+    print_curves(place, sorted(kept))
     print()
     print_columns([("results", str(place.stage("evaluation")))])
 

@@ -16,6 +16,7 @@ from firstwords.cli.printing import print_columns, print_json
 if TYPE_CHECKING:
     from firstwords.report.results import HasResults
     from firstwords.report.summary import RunSummary
+    from firstwords.run_folder import RunFolder
 
 
 def runs(*, workspace: Workspace = Path("runs"), json: Json = False) -> None:
@@ -48,7 +49,6 @@ def show(
     json: Json = False,
 ) -> None:
     """Show what a run made: corpus, tokenizer, losses, accuracies. Several runs stand side by side."""
-    from firstwords.report.curves import curve_tables
     from firstwords.report.results import beside_table, checkpoint_of, result_names
     from firstwords.report.summary import summarize
     from firstwords.run_folder import find_run
@@ -61,9 +61,7 @@ def show(
     print_summaries(summaries)
     for folder, summary in zip(folders, summaries, strict=True):
         kept = sorted({plain for of, plain in map(checkpoint_of, result_names(folder)) if of is not None})
-        for name, table in curve_tables(folder, kept).items():
-            print(f"\n{summary.name}, {name}: accuracy in % by words seen")
-            print_columns(table, right=range(1, len(table[0])))
+        print_curves(folder, kept, f"{summary.name}, ")
         for name in [name for name, found in summary.evaluations.items() if beside and found.beside]:
             table = beside_table(summary, name)
             print(f"\n{summary.name}, {name}: accuracy in % and what it must be compared with")
@@ -126,6 +124,17 @@ def print_summaries(summaries: Sequence[RunSummary]) -> None:
     if any(summary.dev_losses for summary in summaries):
         print(LOSS_LEGEND)
     print_accuracies(summaries)
+
+
+def print_curves(run: RunFolder, names: Sequence[str], of: str = "") -> None:
+    """The learning curves of results; of: whose they are, where that must be said."""
+    from firstwords.report.curves import curve_tables
+
+    for name, table in curve_tables(run, names).items():
+        print(f"\n{of}{name}: accuracy in % by words seen")
+        print_columns(table.rows, right=range(1, len(table.rows[0])))
+        if table.note:
+            print(table.note)
 
 
 def print_accuracies(models: Sequence[HasResults]) -> None:

@@ -361,6 +361,6 @@ _FILTERS: dict[str, Callable[..., str]] = {
     "plain": lambda number: f"{number:g}",
     # A bar would end a table's cell, in code too.
     "code": lambda text: "`" + text.replace("|", "\\|") + "`",
-    "words": lambda name: name.replace("_", " "),
+    "words": lambda name: name.replace("_", " ").replace("|", "\\|"),
     "duration": duration,
 }

@@ -25,6 +25,8 @@ from firstwords.report.summary import LOSS_LEGEND
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$]|<(?=[A-Za-z/!?])|&(?=#?\w+;)|^[#>+-])")
 
+_PLAIN_NAME = re.compile(r"[^`|\s\\]+")
+
 
 def markdown(found: Compared, by: By = "phenomenon", charts: Sequence[tuple[str, str]] = ()) -> str:
     """The whole comparison.
@@ -32,7 +34,7 @@ def markdown(found: Compared, by: By = "phenomenon", charts: Sequence[tuple[str,
     charts: title and address of each picture that is to stand in it; without, a drawing of characters does.
     """
     lines = [f"# {text(found.title)}", ""]
-    lines += [f"On `{found.result}`, {found.first.overall.pairs:,} pairs.", ""]
+    lines += [f"On {code(found.result)}, {found.first.overall.pairs:,} pairs.", ""]
     for sentence in found.sentences:
         lines += [f"**{text(sentence)}**", ""]
     lines += [f"![{text(title)}](<{address}>)\n" for title, address in charts]
@@ -69,7 +71,7 @@ def differences(found: Comparison, by: By) -> list[str]:
     for row in rows_by(found, by):
         between, interval = difference_cells(row.difference)
         sure = f"**{between}**" if is_sure(row) else between
-        name = f"`{row.name}`" if by == "paradigm" else text(line_name(row, by))
+        name = code(row.name) if by == "paradigm" else text(line_name(row, by))
         rows.append([name, f"{row.pairs:,}", accuracy(row.a), accuracy(row.b), sure, interval, p_cell(row.p_holm)])
     overall = found.overall
     between, interval = difference_cells(overall.difference)
@@ -85,6 +87,11 @@ def differences(found: Comparison, by: By) -> list[str]:
 def text(plain: str) -> str:
     """Plain text so that it reads as it is: nothing in it is taken for markup."""
     return _SPECIAL.sub(r"\\\1", " ".join(plain.split()))
+
+
+def code(name: str) -> str:
+    """A name as code; one that a table or backticks would cut, as text."""
+    return f"`{name}`" if _PLAIN_NAME.fullmatch(name) else text(name)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:

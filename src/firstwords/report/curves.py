@@ -22,11 +22,23 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class LearningCurves:
-    """The curves of one suite under one protocol: overall and by phenomenon."""
+    """The curves of one suite under one protocol: overall and by phenomenon.
+
+    left_out: words seen by the checkpoints that were measured on other pairs.
+    """
 
     name: str
     overall: Curve
     phenomena: dict[str, Curve]
+    left_out: tuple[int, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """Which checkpoints are left out, and why; empty where none is."""
+        if not self.left_out:
+            return ""
+        words = ", ".join(map(_short, self.left_out))
+        return f"without the checkpoints at {words} words, which were measured on other pairs: evaluate them again"
 
 
 def learning_curves(run: RunFolder, name: str) -> LearningCurves | None:
@@ -44,6 +56,7 @@ def learning_curves(run: RunFolder, name: str) -> LearningCurves | None:
     if not found:
         return None
     last = found[max(found)]
+    left_out = tuple(words for words, one in found.items() if one.sha256 != last.sha256)
     found = {words: one for words, one in found.items() if one.sha256 == last.sha256}
     return LearningCurves(
         name,
@@ -52,6 +65,7 @@ def learning_curves(run: RunFolder, name: str) -> LearningCurves | None:
             phenomenon: _curve({words: one.phenomena[phenomenon] for words, one in found.items()})
             for phenomenon in last.phenomena
         },
+        left_out,
     )
 
 
@@ -60,7 +74,15 @@ def _curve(accuracies: dict[int, Accuracy]) -> Curve:
     return Curve(accuracies, first_reliably_above_chance(list(accuracies), intervals, _CHANCE))
 
 
-def curve_tables(run: RunFolder, names: Sequence[str]) -> dict[str, list[list[str]]]:
+@dataclass(frozen=True, slots=True)
+class CurveTable:
+    """Curves as a terminal shows them. note: what is to be said below; empty where nothing is."""
+
+    rows: list[list[str]]
+    note: str
+
+
+def curve_tables(run: RunFolder, names: Sequence[str]) -> dict[str, CurveTable]:
     """For each `<suite>.<protocol>` with checkpoints: a row a phenomenon, a column a checkpoint, and where it is known.
 
     Long curves are thinned to columns that fit a screen, the first and the last among them.
@@ -76,7 +98,7 @@ def curve_tables(run: RunFolder, names: Sequence[str]) -> dict[str, list[list[st
             cells = [f"{100 * curve.accuracies[count].share:.1f}" for count in words]
             known = "never" if curve.reliable_from is None else f"{_short(curve.reliable_from)} words"
             rows.append([label.replace("_", " "), *cells, known])
-        tables[name] = rows
+        tables[name] = CurveTable(rows, curves.note)
     return tables
 
 

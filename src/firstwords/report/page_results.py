@@ -246,4 +246,5 @@ def _curves(run: RunFolder, name: str) -> Chart | None:
         for label, curve in {"overall": found.overall, **found.phenomena}.items()
         for words, one in curve.accuracies.items()
     ]
-    return learning_curves(f"{name}.learning-curves", f"Learning curves, with 95% intervals: {name}", points)
+    title = f"Learning curves, with 95% intervals: {name}" + (f", {found.note}" if found.note else "")
+    return learning_curves(f"{name}.learning-curves", title, points)
