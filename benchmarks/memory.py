@@ -39,6 +39,8 @@ CASES: tuple[tuple[str, str, dict[str, str], int], ...] = (
     ("model-b", "packed", FLOAT32, 4_096),
 )
 """Recipe, rows, changes, and the most tokens that pass the model at once; a step's lines are fewer."""
+MORE_OF_LINES = 10
+"""Times as many steps: until kernels for most of their sizes are there."""
 LARGER = {"model.hidden": "768", "model.layers": "12", "model.heads": "12"}
 CUDA_CASES: tuple[tuple[str, str, dict[str, str], int], ...] = (
     ("model-a", "lines", {}, 32_768),
@@ -65,16 +67,17 @@ def main() -> None:
         if rows == "lines" and given.data is None:
             continue
         settings = changes | {"training.micro-tokens": str(micro_tokens)}
-        words = ["--model", name, "--rows", rows, "--steps", str(given.steps), "--device", given.device]
+        steps = given.steps * (MORE_OF_LINES if rows == "lines" else 1)
+        words = ["--model", name, "--rows", rows, "--steps", str(steps), "--device", given.device]
         words += ["--batch", "64"] if on_gpu and rows == "packed" else []
         words += ["--data", str(given.data)] if rows == "lines" else []
         words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        turns = argparse.Namespace(peers=["firstwords"], rounds=1, steps=given.steps, preload=None)
+        turns = argparse.Namespace(peers=["firstwords"], rounds=1, steps=steps, preload=None)
         peak = training.measure(words, turns)["firstwords"]["peak_memory_mib"]
         case: dict[str, Any] = {"recipe": name, "rows": rows, "settings": settings}
         made = training.parser().parse_args(words)
         recipe = training.recipe_of(made)
-        step_tokens = most_tokens(made, recipe, 2 * given.steps)
+        step_tokens = most_tokens(made, recipe, 2 * steps)
         predicted = predicted_mb(recipe, micro_tokens, step_tokens)
         measured = peak * 2**20 / 1e6 - bare
         case |= {

@@ -117,7 +117,8 @@ def test_pairs_that_grew_between_checkpoints_make_no_curve_together(run: Ran, wo
     grown.write_text(PAIRS + '"A cat sings.","A cat sing.",singing,high\n')
     code, out, err = run("evaluate", "tiny", *words, "--checkpoint", "words-60")
     assert code == 0, err
-    title, header, *rows = out.split("\n\n")[0].strip().splitlines()
+    title, header, *rows, note = out.split("\n\n")[0].strip().splitlines()
+    assert note.startswith("without the checkpoints at 20 words, which were measured on other pairs")
     assert title.startswith("grown.firstwords") and header.split() == ["60", "above", "chance", "from"]
     assert [row.split()[0] for row in rows] == ["agreement", "number", "singing", "overall"]
     results = read_results(RunFolder(workspace / "runs" / "tiny"))[0]

@@ -99,6 +99,8 @@ def spoil(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
 
 WRONG: list[tuple[object, str]] = [
     ("{", "no JSON"),
+    ("[" * 100_000, "cannot be read"),
+    ('{"blimp": ' + "1" * 5_000 + "}", "cannot be read: Exceeds"),
     ([], "no JSON object"),
     ({}, "no predictions for minimal pairs"),
     ({"blimp_supplement": []}, "no object with the parts"),
@@ -130,6 +132,13 @@ def test_the_place_of_a_wrong_prediction_is_named(data: Path) -> None:
     with pytest.raises(FirstwordsError) as caught:
         read(data, {"blimp_supplement": content})
     assert str(caught.value.where).endswith("submission.json: blimp_supplement: hypernym: prediction 1")
+
+
+def test_a_file_that_is_not_there_is_named(data: Path) -> None:
+    for path in (data / "nowhere.json", data):
+        with pytest.raises(FirstwordsError, match="the file cannot be read") as caught:
+            read_submission(path, Lookup([data], Path("nowhere"), offline=True))
+        assert caught.value.where == str(path)
 
 
 def test_an_unknown_year_is_refused(data: Path) -> None:

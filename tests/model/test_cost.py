@@ -74,16 +74,16 @@ def test_flops_are_six_a_weight_and_grow_with_the_context() -> None:
 MEASURED = (
     # recipe, vocabulary, tokens of a sequence, of a micro-batch and of a step that passes at once, half, gradient
     # checkpointing, MB above those of the bare process
-    ("model-a", 16_002, 64, 745, 745, True, False, 889),
-    ("model-b", 32_002, 128, 1_852, 1_852, True, False, 1_866),
+    ("model-a", 16_002, 64, 745, 745, True, False, 1_203),
+    ("model-b", 32_002, 128, 1_852, 1_852, True, False, 2_158),
     ("model-a", 16_002, 512, 4_096, None, True, False, 1_590),
     ("model-a", 16_002, 64, 4_096, None, True, False, 1_344),
     ("model-a", 16_002, 512, 4_096, None, True, True, 974),
     ("model-b", 32_002, 512, 1_024, None, True, False, 1_853),
     ("model-b", 32_002, 512, 2_048, None, True, False, 2_213),
     ("model-b", 32_002, 512, 4_096, None, True, False, 3_007),
-    ("model-a", 16_002, 64, 745, 745, False, False, 949),
-    ("model-b", 32_002, 128, 1_852, 1_852, False, False, 2_289),
+    ("model-a", 16_002, 64, 745, 745, False, False, 1_046),
+    ("model-b", 32_002, 128, 1_852, 1_852, False, False, 2_491),
     ("model-a", 16_002, 512, 2_048, None, False, False, 1_439),
     ("model-a", 16_002, 512, 4_096, None, False, False, 2_366),
     ("model-a", 16_002, 512, 4_096, None, False, True, 1_065),
@@ -91,7 +91,8 @@ MEASURED = (
     ("model-b", 32_002, 512, 4_096, None, False, False, 4_182),
 )
 """Peaks of eight compiled steps by benchmarks/memory.py: Linux with a compiler, PyTorch 2.13, a Zen 4. The first two of
-either type are the cards' lines, with the tokens of the largest step."""
+either type are the cards' lines, with the tokens of the largest step, after 36 to 150 steps: in half precision on a
+Zen 4, in float32 on a Zen 3."""
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,12 @@ def test_memory_is_near_what_was_measured(
 ) -> None:
     shape = Recipe.load(name).model
     needed = training_memory_bytes(
-        shape, vocabulary, tokens, half=half, checkpointing=checkpointing, context=context, step_tokens=step
+        *(shape, vocabulary, tokens),
+        half=half,
+        checkpointing=checkpointing,
+        context=context,
+        step_tokens=step,
+        sizes_vary=step is not None,
     )
     assert needed / 1e6 == pytest.approx(measured_mb, rel=0.15)
 

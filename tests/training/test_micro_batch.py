@@ -128,7 +128,11 @@ def test_what_was_measured_is_for_one_schedule(
 def test_activations_are_recomputed_where_the_smallest_parts_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, vocabulary = Recipe.load("model-a"), 16_002
     least = training_memory_bytes(
-        *(recipe.model, vocabulary, USUAL // 4), half=False, checkpointing=False, context=recipe.tokens.context
+        *(recipe.model, vocabulary, USUAL // 4),
+        half=False,
+        checkpointing=False,
+        context=recipe.tokens.context,
+        sizes_vary=True,
     )
     monkeypatch.setattr(Device, "free_memory_bytes", lambda _: 1.2 * least)
     assert not wants_checkpointing(recipe, vocabulary, 10**6, CPU)

@@ -75,11 +75,14 @@ def _suite(entry: Entry, lookup: Lookup) -> Suite:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    text = read_text(path)
     try:
-        content = json.loads(text)
+        content = json.loads(read_text(path))
+    except OSError as error:
+        raise _wrong(f"the file cannot be read: {error.strerror or error}", str(path)) from None
     except json.JSONDecodeError as error:
         raise _wrong(f"the file is no JSON: {error.msg} at column {error.colno}", f"{path}:{error.lineno}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets
+        raise _wrong(f"the file cannot be read: {error}", str(path)) from None
     if not isinstance(content, dict):
         raise _wrong("the file is no JSON object", str(path))
     return content

@@ -15,6 +15,8 @@ _HELD_ON_GPU = 1.15
 """The same there, where memory is cut into larger pieces."""
 _COMPILER = 220_000_000
 """What compiling and the kernels of products leave in the process."""
+_KERNELS_OF_SIZES = 230_000_000
+"""What the kernels of other sizes do, where steps have as many tokens as their lines: oneDNN keeps 256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def training_memory_bytes(
     given).
 
     step_tokens: of a whole step; more than a micro-batch if not given. sizes_vary: steps have other numbers of tokens,
-    for which a GPU records others: each runs once beside what is recorded.
+    for which a CPU keeps kernels, and a GPU records: each runs once beside what is recorded.
     Weights, gradients and moments; what the backward pass needs; the loss's chunk of logits. The process itself
     (Python, PyTorch) is not counted. Within 15% of what Models A and B were measured to take, compiled, on a CPU, in
     micro-batches of 700 to 4,096 tokens (benchmarks/memory.py), and on a GPU packed in one of 32,768 or in lines.
@@ -105,6 +107,7 @@ def training_memory_bytes(
         logits = max(0, logits - _FLOAT * cost.matrix_parameters)
     return round(
         _COMPILER
+        + (_KERNELS_OF_SIZES if sizes_vary else 0)
         + cost.weight_bytes
         + casts
         + head_gradients

@@ -291,3 +291,13 @@ def test_the_checksum_is_of_the_questions(tmp_path: Path) -> None:
     first, second = (FAST.load(lookup(folder)) for folder in (one, other))
     assert isinstance(first, TaskData)
     assert first.sha256 != second.sha256
+
+
+def test_a_split_of_which_a_protocol_leaves_nothing_is_named(subject: OwnModel, tmp_path: Path) -> None:
+    folder = write(tmp_path / "entity_tracking", *ROWS)
+    (folder / "ambiref.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
+    data = FULL.load(lookup(tmp_path))
+    with pytest.raises(FirstwordsError, match="every question of ambiref") as found:
+        FULL.evaluate(subject, data, "babylm-2026")
+    assert found.value.where == str(folder)
+    assert FULL.evaluate(subject, data, "babylm-2025").overall.items

@@ -80,7 +80,7 @@ class EntityTracking:
         official = (full_counts if self.splits == _SPLITS else fast_counts)("entity_tracking")
         statement = rules.statement(_WHAT, masked=subject.masked)
         if protocol == "babylm-2026":
-            questions = [question for question in questions if not any("nothing" in one for one in question.options)]
+            questions = self._without_nothing(data)
             official = {
                 part: count for part, count in full_counts("entity_tracking_filtered").items() if part in official
             }
@@ -107,6 +107,18 @@ class EntityTracking:
                 "ties": sum(answer.tie for answer in found),
             },
         )
+
+    def _without_nothing(self, data: TaskData) -> list[Question]:
+        """Questions without an option of 'nothing'. Raises FirstwordsError where a split has none left."""
+        left = [question for question in data.items if not any("nothing" in one for one in question.options)]
+        for split in self.splits:
+            if not any(question.part.startswith(f"{split}_") for question in left):
+                raise FirstwordsError(
+                    f"every question of {split} has an option of 'nothing', and babylm-2026 leaves those out",
+                    where=data.origin,
+                    do="take the protocol firstwords or babylm-2025, or give the test set whole",
+                )
+        return left
 
 
 def _folder(name: str, lookup: Lookup, fast: bool) -> Path:
