@@ -11,7 +11,7 @@ TESTABLE := .venv/.testable
 setup: $(TESTABLE)
 
 $(READY): pyproject.toml constraints.txt
-	$(call installed,.[report,gguf,web])
+	$(call installed,.[all])
 	@touch $@
 
 $(TESTABLE): pyproject.toml constraints.txt
