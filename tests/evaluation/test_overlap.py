@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firstwords.evaluation.ngrams import BORDER, index_text, sentence_words
+from firstwords.evaluation.ngrams import BORDER, ask, index_text, sentence_words
 from firstwords.evaluation.overlap import NGRAM, find_overlap, with_and_without
 from firstwords.evaluation.pairs import MinimalPair, Suite, make_suite
 
@@ -28,7 +28,8 @@ def suite_of(*pairs: tuple[str, str]) -> Suite:
 def overlap_of(suite: Suite, text: str, folder: Path):  # type: ignore[no-untyped-def]
     path = folder / "train.txt"
     path.write_text(text, encoding="utf-8")
-    return find_overlap(suite, path, index_text(path))
+    indexed = index_text(path)
+    return find_overlap(suite, path, indexed, ask(indexed, suite.sentences()))
 
 
 def test_a_sentence_and_an_8gram_are_found_in_other_capitals_and_spaces(tmp_path: Path) -> None:

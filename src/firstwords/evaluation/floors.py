@@ -99,19 +99,16 @@ def floors(suite: Suite, training_text: Path, protocol: Protocol) -> Floors:
 
     Raises FirstwordsError for a text that is missing, not UTF-8 or without words.
     """
-    return floor_scores(suite, training_text).under(protocol)
+    text = index_text(training_text)
+    return floor_scores(suite, training_text, text, ask(text, suite.sentences())).under(protocol)
 
 
-def floor_scores(
-    suite: Suite, training_text: Path, text: IndexedText | None = None, asked: AskedSentences | None = None
-) -> FloorScores:
-    """Score every pair by word frequency and by a 5-gram model of the text (UTF-8). Raises FirstwordsError as `floors`.
+def floor_scores(suite: Suite, training_text: Path, text: IndexedText, asked: AskedSentences) -> FloorScores:
+    """Score every pair by word frequency and by a 5-gram model of the text (UTF-8).
 
-    text, asked: its index, and the suite's sentences in its words, where they are at hand. A text of 10 MB takes
-    seconds, one of 100 MB about a minute on one core, in less than 1 GB.
+    text, asked: its index, and the suite's sentences in its words. A text of 10 MB takes seconds, one of 100 MB about a
+    minute on one core, in less than 1 GB.
     """
-    text = text or index_text(training_text)
-    asked = asked or ask(text, suite.sentences())
     judged, statements = {}, {}
     for name, order in _ORDERS.items():
         scores = ngram_log_probs(text, asked, order)

@@ -115,14 +115,18 @@ class AskedSentences:
     """Different sentences as numbers of a text's words: cut once for all that is asked of them.
 
     words_A: a border (0), then of each sentence its words, marks and inner borders, and a border at its end. What the
-    text does not have is numbered from the size of its vocabulary on. starts_S, ends_S: the position of the first word
-    of each sentence, and of the border at its end.
+    text does not have is numbered from the size of its vocabulary on. ends_S: the position of the border at the end of
+    each.
     """
 
     sentences: tuple[str, ...]
     words_A: np.ndarray
-    starts_S: np.ndarray
     ends_S: np.ndarray
+
+    @property
+    def starts_S(self) -> np.ndarray:
+        """The position of the first word of each sentence, behind the border before it."""
+        return np.concatenate(([0], self.ends_S))[:-1] + 1
 
     def before_border(self) -> np.ndarray:
         """How far the next border behind each position is, (A,); 0 at the last."""
@@ -140,7 +144,7 @@ def ask(text: IndexedText, sentences: Iterable[str]) -> AskedSentences:
         numbers.extend(map(known.__getitem__, sentence_words(sentence)))
         ends.append(len(numbers))
         numbers.append(BORDER_ID)
-    return AskedSentences(different, np.array(numbers), np.array([0, *ends])[:-1] + 1, np.array(ends, np.int64))
+    return AskedSentences(different, np.array(numbers), np.array(ends, np.int64))
 
 
 def _in_order(high: np.ndarray, low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from firstwords.evaluation.ngrams import BORDER_ID, AskedSentences, IndexedText, WordTree, ask, sentence_words
+from firstwords.evaluation.ngrams import BORDER_ID, AskedSentences, IndexedText, WordTree, sentence_words
 from firstwords.evaluation.pairs import Suite
 from firstwords.evaluation.statistics import Interval, clustered_bootstrap, wilson
 from firstwords.run_folder import sha256_of
@@ -82,14 +82,14 @@ class Share:
     pairs: int
 
 
-def find_overlap(suite: Suite, training_text: Path, text: IndexedText, asked: AskedSentences | None = None) -> Overlap:
+def find_overlap(suite: Suite, training_text: Path, text: IndexedText, asked: AskedSentences) -> Overlap:
     """Look for every sentence of a suite, and every 8-gram of one, in a text.
 
-    text: its index. asked: the suite's sentences in its words, where they are at hand.
+    text: its index. asked: the suite's sentences in its words.
     """
-    asked = asked or ask(text, suite.sentences())
-    lengths_S = asked.ends_S - asked.starts_S
-    whole_S = _stand_in(text, WordTree(asked.words_A, asked.starts_S, lengths_S), lengths_S)
+    starts_S = asked.starts_S
+    lengths_S = asked.ends_S - starts_S
+    whole_S = _stand_in(text, WordTree(asked.words_A, starts_S, lengths_S), lengths_S)
     # Runs of words and marks that reach over no border.
     starts_R = np.flatnonzero((asked.words_A != BORDER_ID) & (asked.before_border() >= NGRAM))
     lengths_R = np.full(len(starts_R), NGRAM)
@@ -97,7 +97,7 @@ def find_overlap(suite: Suite, training_text: Path, text: IndexedText, asked: As
     found_R = starts_R[_stand_in(text, ngrams, lengths_R)]
     found_ngrams: dict[str, list[str]] = {}
     for start, number in zip(found_R, np.searchsorted(asked.ends_S, found_R), strict=True):
-        sentence, within = asked.sentences[number], start - asked.starts_S[number]
+        sentence, within = asked.sentences[number], start - starts_S[number]
         ngram = " ".join(sentence_words(sentence)[within : within + NGRAM])
         found_ngrams.setdefault(sentence, []).append(ngram)
     whole = tuple(asked.sentences[number] for number in np.flatnonzero(whole_S))

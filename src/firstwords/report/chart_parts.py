@@ -62,6 +62,19 @@ def table(name: str) -> Any:
     return altair_module().NamedData(name=name)
 
 
+def chance_line() -> Any:
+    """The line at chance; of the table CHANCE, called `chance`."""
+    line = altair_module().Chart(table("chance"))
+    return line.mark_rule(strokeDash=[4, 3], color=MUTED, description="chance: 50%").encode(x="chance:Q")
+
+
+def roomy(spec: Spec, labels: Sequence[str], width: int) -> Spec:
+    """A browser without the fonts that the drawing was measured with needs more room for the labels."""
+    longest = max(map(len, labels), default=0)
+    spec["padding"] = {"left": 6 + min(longest, 25 if width < 300 else 60), "top": 6, "right": 40, "bottom": 6}
+    return spec
+
+
 def finished(
     chart: Any,
     tables: Mapping[str, Sequence[Mapping[str, Any]]],

@@ -22,8 +22,10 @@ from firstwords.report.chart_parts import (
     Spec,
     altair_module,
     by,
+    chance_line,
     finished,
     missing,
+    roomy,
     shaped,
     short,
     table,
@@ -186,9 +188,7 @@ def _accuracies(
     y = alt.Y("label:N", title=None, sort=labels, axis=alt.Axis(labelLimit=150 if narrow else 330, grid=True))
     color, shape = by("series", series, COLORS, 2 if narrow else 4), shaped("series", series, 2 if narrow else 4)
     layers = [
-        alt.Chart(table("chance"))
-        .mark_rule(strokeDash=[4, 3], color=MUTED, description="chance: 50%")
-        .encode(x="chance:Q"),
+        chance_line(),
         alt.Chart(table("others"))
         .mark_point(filled=False, size=32, strokeWidth=1.4)
         .encode(x=x, y=y, color=color, shape=shape, description="told:N"),
@@ -207,10 +207,7 @@ def _accuracies(
         width,
         {"step": 15 if len(points) > 20 else 20},
     )
-    # A browser without the fonts that the drawing was measured with needs more room for the labels.
-    longest = max(map(len, labels), default=0)
-    spec["padding"] = {"left": 6 + min(longest, 25 if narrow else 60), "top": 6, "right": 40, "bottom": 6}
-    return spec
+    return roomy(spec, labels, width)
 
 
 def learning_curves(name: str, title: str, points: Sequence[CurvePoint]) -> Chart:

@@ -16,7 +16,9 @@ from firstwords.report.chart_parts import (
     Spec,
     altair_module,
     by,
+    chance_line,
     finished,
+    roomy,
     shaped,
     short,
     table,
@@ -80,16 +82,14 @@ def _dumbbells(title: str, standings: Sequence[Standing], models: Sequence[str],
     columns = 2 if width < 300 else 4
     color, shape = by("model", models, COLORS, columns), shaped("model", models, columns)
     chart = alt.layer(
-        alt.Chart(table("chance"))
-        .mark_rule(strokeDash=[4, 3], color=MUTED, description="chance: 50%")
-        .encode(x="chance:Q"),
+        chance_line(),
         alt.Chart(table("spans")).mark_rule(strokeWidth=2.5, color=MUTED).encode(x="low:Q", x2="high:Q", y=y),
         alt.Chart(table("rows"))
         .mark_point(filled=True, size=64, opacity=1)
         .encode(x=x, y=y, color=color, shape=shape, description="told:N"),
     )
     tables = {"chance": CHANCE, "spans": spans, "rows": rows}
-    return _roomy(finished(chart, tables, title, width, _step(standings)), [one.label for one in standings], width)
+    return roomy(finished(chart, tables, title, width, _step(standings)), [one.label for one in standings], width)
 
 
 def differences(name: str, title: str, gaps: Sequence[Gap], a: str, b: str) -> Chart:
@@ -134,7 +134,7 @@ def _differences(title: str, gaps: Sequence[Gap], a: str, b: str, *, width: int)
     )
     no_difference: list[dict[str, Any]] = [{"none": 0}]
     tables = {"none": no_difference, "rows": rows}
-    return _roomy(finished(chart, tables, title, width, _step(gaps)), [one.label for one in gaps], width)
+    return roomy(finished(chart, tables, title, width, _step(gaps)), [one.label for one in gaps], width)
 
 
 def _axis(a: str, b: str, width: int) -> str | list[str]:
@@ -152,10 +152,3 @@ def _labels(labels: Sequence[str], width: int) -> Any:
 
 def _step(rows: Sequence[object]) -> Spec:
     return {"step": 15 if len(rows) > 20 else 22}
-
-
-def _roomy(spec: Spec, labels: Sequence[str], width: int) -> Spec:
-    """A browser without the fonts that the drawing was measured with needs more room for the labels."""
-    longest = max(map(len, labels), default=0)
-    spec["padding"] = {"left": 6 + min(longest, 25 if width < 300 else 60), "top": 6, "right": 40, "bottom": 6}
-    return spec
