@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from firstwords.report.curves import curve_tables, learning_curves
+from firstwords.report.page_results import result_blocks
 from firstwords.run_folder import RunFolder, atomic_write_json
 
 RESULT = "grammar.firstwords"
@@ -40,6 +41,12 @@ def test_a_curve_holds_results_on_the_same_pairs_alone(run: RunFolder) -> None:
     assert header == ["", "2M", "3M", "above chance from"]
     assert len(rows) == len(curves.phenomena) + 1
     assert all(len(row) == len(header) for row in rows)
+
+
+def test_the_page_says_what_a_curve_leaves_out(run: RunFolder) -> None:
+    blocks = result_blocks(run, None)
+    assert any("1M words" in told for block in blocks for told in block.said)
+    assert all("other pairs" not in chart.title for block in blocks for chart in block.charts)
 
 
 def test_without_checkpoints_there_are_no_curves(tiny_run: RunFolder) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from firstwords.evaluation.reference import REFERENCE_SOURCE, reference_columns, reference_overall, reference_phenomena
 from firstwords.report.chart_parts import Chart
 from firstwords.report.charts import AccuracyPoint, CurvePoint, accuracies, learning_curves
+from firstwords.report.curves import LearningCurves
 from firstwords.report.curves import learning_curves as curves_of
 from firstwords.report.page_pairs import SurprisalOf, pair_blocks
 from firstwords.report.page_parts import Block, Cell, Table, decimal, interval, percent, plain, table, whole
@@ -85,23 +86,23 @@ def _result(
     said += [f"{floor}: {statement}" for floor, statement in statements.items()]
     if any("(paper)" in other for other in beside):
         said.append(f"(paper): {REFERENCE_SOURCE}.")
-    curves = _curves(run, name)
+    found = curves_of(run, name)
+    curves = (_curves(found),) if found else ()
+    left_out = (f"Learning curves: {found.note}.",) if found and found.note else ()
     return [
         Block(
             name,
-            said=(_overall(values),),
+            said=(_overall(values), *left_out),
             tables=(_phenomena(values, beside),),
-            charts=tuple(
-                [
-                    _chart(
-                        f"{name}.phenomena",
-                        f"Accuracy by phenomenon: {name}",
-                        run.name,
-                        values["phenomena"],
-                        _by_phenomenon(beside),
-                    )
-                ]
-                + ([curves] if curves else [])
+            charts=(
+                _chart(
+                    f"{name}.phenomena",
+                    f"Accuracy by phenomenon: {name}",
+                    run.name,
+                    values["phenomena"],
+                    _by_phenomenon(beside),
+                ),
+                *curves,
             ),
             folded=folded,
         ),
@@ -237,14 +238,11 @@ def _accuracy(one: Mapping[str, Any]) -> tuple[Cell, Cell, Cell]:
     return percent(one["accuracy"]), interval(one["low"], one["high"]), whole(one["pairs"])
 
 
-def _curves(run: RunFolder, name: str) -> Chart | None:
-    found = curves_of(run, name)
-    if found is None:
-        return None
+def _curves(found: LearningCurves) -> Chart:
     points = [
         CurvePoint(plain(label), words, one.share, one.low, one.high)
         for label, curve in {"overall": found.overall, **found.phenomena}.items()
         for words, one in curve.accuracies.items()
     ]
-    title = f"Learning curves, with 95% intervals: {name}" + (f", {found.note}" if found.note else "")
-    return learning_curves(f"{name}.learning-curves", title, points)
+    title = f"Learning curves, with 95% intervals: {found.name}"
+    return learning_curves(f"{found.name}.learning-curves", title, points)
