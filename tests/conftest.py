@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 import torch
 
+from firstwords.model import matrices
 from firstwords.settings import TokenizerSettings, TokenSettings
 from firstwords.tokens.tokenizer import Vocabulary, learn_tokenizer
 
@@ -28,6 +29,12 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the real texts are not there: {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def tiles_of_none_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training on a CPU with a matrix unit leaves its process prepared for more; each test begins without."""
+    monkeypatch.setattr(matrices, "_in_tiles", False)
 
 
 TEXT = "".join(

@@ -19,6 +19,7 @@ from torch import Tensor
 from firstwords.model.flash import attend_by_flash, flash_is_there, suits_flash
 from firstwords.model.fusion import fused, fusing, in_kernels
 from firstwords.model.lines import LONGEST_LINE, attend_in_lines, attends_in_lines
+from firstwords.model.matrices import attend_in_tiles, attends_in_tiles
 from firstwords.model.products import products_as_usual
 
 
@@ -83,7 +84,9 @@ class Layout:
         groups: list[AttentionGroup | RaggedGroup] = []
         for short, run in itertools.groupby(lengths, lambda length: length <= LONGEST_LINE):
             some = list(run)
-            if short and len(some) > 1:
+            if not short and lines_are_learnt() and attends_in_tiles(torch.bfloat16):
+                groups.append(_ragged(some, device))
+            elif short and len(some) > 1:
                 groups.append(_ragged(some, device) if lines_are_learnt() else _shared_rows(some))
             else:
                 groups += [_own_rows(some[alike], device) for alike in of_like_length(some)]
@@ -196,7 +199,9 @@ def _attend_in_group(q_nHE: Tensor, k_nKE: Tensor, v_nKE: Tensor, group: Attenti
     if isinstance(group, AttentionGroup):
         return _attend_on_grid(q_nHE, k_nKE, v_nKE, group)
     if q_nHE.device.type == "cpu":
-        if attends_in_lines(q_nHE.dtype):
+        if group.longest > LONGEST_LINE and attends_in_tiles(q_nHE.dtype):
+            return attend_in_tiles(q_nHE, k_nKE, v_nKE, group.bounds_C)
+        if group.longest <= LONGEST_LINE and attends_in_lines(q_nHE.dtype):
             return attend_in_lines(q_nHE, k_nKE, v_nKE, group.bounds_C, group.longest)
         return _attend_on_grid(q_nHE, k_nKE, v_nKE, _grid_of(group))
     if suits_flash(q_nHE):

@@ -50,19 +50,21 @@ def training_flops_per_token(shape: ModelSettings, vocabulary: int, context: flo
     return 6.0 * ModelCost.of(shape, vocabulary).matrix_parameters + 6.0 * shape.layers * shape.hidden * context
 
 
-def activation_bytes_per_token(shape: ModelSettings, context: int, *, half: bool, on_gpu: bool = False) -> int:
+def activation_bytes_per_token(
+    shape: ModelSettings, context: int, *, half: bool, on_gpu: bool = False, in_tiles: bool = False
+) -> int:
     """Memory that the backward pass needs of one token in sequences of `context`, without gradient checkpointing.
 
     Counted over the tensors that a block keeps: in the products' type both normed inputs, queries, keys, values, the
     attention's output and three feed-forward widths; in float32 the residual stream twice; of attention on a CPU, the
-    weights of every key that a block of queries sees.
+    weights of every key that a block of queries sees, unless it is made by tiles (`model.matrices`).
     """
     from firstwords.model.attention import QUERY_BLOCK
     from firstwords.model.lines import LONGEST_LINE
 
     product_bytes = 2 if half else _FLOAT
     kept = (6 * shape.hidden + 3 * shape.intermediate) * product_bytes + 2 * shape.hidden * _FLOAT
-    keys = 0 if on_gpu or context <= LONGEST_LINE else (max(context, QUERY_BLOCK) + QUERY_BLOCK) // 2
+    keys = 0 if on_gpu or in_tiles or context <= LONGEST_LINE else (max(context, QUERY_BLOCK) + QUERY_BLOCK) // 2
     return shape.layers * (kept + shape.heads * keys * product_bytes)
 
 
@@ -76,26 +78,32 @@ def training_memory_bytes(
     context: int | None = None,
     step_tokens: int | None = None,
     on_gpu: bool = False,
+    in_tiles: bool = False,
     sizes_vary: bool = False,
 ) -> int:
     """Peak memory of training on micro-batches of `micro_tokens` tokens, in sequences of `context` (`positions` if not
     given).
 
     step_tokens: of a whole step; more than a micro-batch if not given. sizes_vary: steps have other numbers of tokens,
-    for which a CPU keeps kernels, and a GPU records: each runs once beside what is recorded.
+    for which a CPU keeps kernels, and a GPU records: each runs once beside what is recorded. in_tiles: products and
+    attention are those of `model.matrices`, which read weights as they are.
     Weights, gradients and moments; what the backward pass needs; the loss's chunk of logits. The process itself
     (Python, PyTorch) is not counted. Within 15% of what Models A and B were measured to take, compiled, on a CPU, in
     micro-batches of 700 to 4,096 tokens (benchmarks/memory.py), and on a GPU packed in one of 32,768 or in lines.
     """
     from firstwords.model.loss import CHUNK_LOGITS, CUDA_CHUNK_LOGITS
+    from firstwords.model.matrices import MANY_ROWS
 
     cost = ModelCost.of(shape, vocabulary)
     tokens = micro_tokens if step_tokens is None else min(micro_tokens, step_tokens)
     at_once = tokens == step_tokens
-    casts = 2 * cost.matrix_parameters if half else 0
-    head_gradients = (_FLOAT + 2 if half else _FLOAT) * vocabulary * shape.hidden
+    copies = half and not in_tiles
+    casts = 2 * cost.matrix_parameters if copies else 0
+    head_gradients = (_FLOAT + 2 if copies else _FLOAT) * vocabulary * shape.hidden
     kept_layers = 1 if checkpointing else shape.layers
-    per_token = activation_bytes_per_token(shape, context or shape.positions, half=half, on_gpu=on_gpu)
+    per_token = activation_bytes_per_token(
+        shape, context or shape.positions, half=half, on_gpu=on_gpu, in_tiles=in_tiles
+    )
     per_token = per_token * kept_layers // shape.layers
     stream = shape.hidden * _FLOAT * (shape.layers if checkpointing else 1)
     logits = (2 if half else _FLOAT) * min(CUDA_CHUNK_LOGITS if on_gpu else CHUNK_LOGITS, tokens * vocabulary)
@@ -105,9 +113,11 @@ def training_memory_bytes(
         return round(cost.weight_bytes - gradients + (2 if sizes_vary else 1) * step)
     if at_once:  # the only logits of a step are gone before there are gradients of the blocks
         logits = max(0, logits - _FLOAT * cost.matrix_parameters)
+    # By tiles every size is multiplied, up to as many rows as are left to oneDNN.
+    kernels = sizes_vary and not (in_tiles and tokens <= MANY_ROWS)
     return round(
         _COMPILER
-        + (_KERNELS_OF_SIZES if sizes_vary else 0)
+        + (_KERNELS_OF_SIZES if kernels else 0)
         + cost.weight_bytes
         + casts
         + head_gradients

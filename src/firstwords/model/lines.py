@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from firstwords.model.built import built_loops
+from firstwords.model.matrices import heads_joined
 
 _SOURCE = Path(__file__).with_name("lines.cpp")
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -36,7 +37,7 @@ def attend_in_lines(q_NHE: Tensor, k_NKE: Tensor, v_NKE: Tensor, bounds_C: Tenso
 
     bounds_C: where each sequence begins, and at last the end, int32. longest: tokens of the longest, or more.
     """
-    return _InLines.apply(*map(_heads_joined, (q_NHE, k_NKE, v_NKE)), bounds_C, longest)
+    return _InLines.apply(*map(heads_joined, (q_NHE, k_NKE, v_NKE)), bounds_C, longest)
 
 
 class _InLines(torch.autograd.Function):
@@ -56,11 +57,6 @@ class _InLines(torch.autograd.Function):
         made = (grad_NHE, grad_q_NHE, grad_k_NKE, grad_v_NKE)
         _call("gradients", q_NHE, k_NKE, v_NKE, bounds_C, made, ctx.longest)
         return grad_q_NHE, grad_k_NKE, grad_v_NKE, None, None
-
-
-def _heads_joined(x_NHE: Tensor) -> Tensor:
-    """Heads of a token side by side; between tokens there may be gaps."""
-    return x_NHE if x_NHE.stride()[1:] == (x_NHE.shape[2], 1) else x_NHE.contiguous()
 
 
 def _call(

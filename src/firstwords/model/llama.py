@@ -19,10 +19,22 @@ from torch.utils.checkpoint import checkpoint
 
 from firstwords.model.attention import Layout, attend
 from firstwords.model.fusion import fused, in_kernels
+from firstwords.model.matrices import multiplied_in_tiles, product
 from firstwords.settings import ModelSettings
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of every token's angles, (N, 1, E) each."""
+
+
+class Linear(nn.Linear):
+    """x @ weight.T, by the processor's matrix unit where it has one (`model.matrices`)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x_NI: Tensor) -> Tensor:
+        """(N, I) -> (N, O)."""
+        return product(x_NI, self.weight) if multiplied_in_tiles(x_NI, self.weight) else super().forward(x_NI)
 
 
 class RMSNorm(nn.Module):
@@ -51,8 +63,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads = shape.heads, shape.kv_heads or shape.heads
         self.head_size = shape.hidden // shape.heads
-        self.qkv = nn.Linear(shape.hidden, (self.heads + 2 * self.kv_heads) * self.head_size, bias=False)
-        self.out = nn.Linear(shape.hidden, shape.hidden, bias=False)
+        self.qkv = Linear(shape.hidden, (self.heads + 2 * self.kv_heads) * self.head_size)
+        self.out = Linear(shape.hidden, shape.hidden)
 
     def project(self, x_ND: Tensor, rotation: Rotation, expand: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (N, H, E), keys and values (N, K, E); with `expand`, those of each of its places."""
@@ -77,8 +89,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, shape: ModelSettings) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(shape.hidden, 2 * shape.intermediate, bias=False)
-        self.down = nn.Linear(shape.intermediate, shape.hidden, bias=False)
+        self.gate_up = Linear(shape.hidden, 2 * shape.intermediate)
+        self.down = Linear(shape.intermediate, shape.hidden)
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
@@ -145,7 +157,7 @@ class Llama(nn.Module):
         self.embedding = nn.Embedding(vocabulary, shape.hidden)
         self.blocks: Sequence[Block] = nn.ModuleList(Block(shape) for _ in range(shape.layers))  # type: ignore[assignment]
         self.norm = RMSNorm(shape.hidden, shape.rms_norm_eps)
-        self.unembedding = nn.Linear(shape.hidden, vocabulary, bias=False)
+        self.unembedding = Linear(shape.hidden, vocabulary)
         if shape.tied_embeddings:
             self.unembedding.weight = self.embedding.weight
         self.dropout = nn.Dropout(shape.dropout)

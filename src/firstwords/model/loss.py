@@ -13,6 +13,7 @@ from torch import Tensor
 
 from firstwords.model.fusion import fused, fusing, in_kernels
 from firstwords.model.llama import compute_dtype
+from firstwords.model.matrices import gradient_of_inputs, gradient_of_weight, multiplied_in_tiles, product
 
 IGNORE = -100
 """A target that is none, as in PyTorch's cross_entropy."""
@@ -57,17 +58,19 @@ class _SummedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, z_loss: float, dtype: torch.dtype
     ) -> Tensor:
-        product_WD = _for_products(weight_VD, dtype)
+        in_tiles = multiplied_in_tiles(hidden_ND, weight_VD)
+        product_WD = weight_VD.detach() if in_tiles else _for_products(weight_VD, dtype)
         loss = torch.zeros((), device=hidden_ND.device, dtype=torch.float32)
         grad_hidden_ND = torch.empty_like(hidden_ND)
         grad_weight_WD: Tensor | None = None
         with torch.autocast(hidden_ND.device.type, enabled=False):
             for rows in _chunks(len(targets_N), len(weight_VD), _chunk_logits(hidden_ND)):
                 hidden_nD = hidden_ND[rows].detach().to(dtype)
-                grad_nW = hidden_nD @ product_WD.T  # the logits, until the next line makes their gradient of them
+                # The logits, until the next line makes their gradient of them.
+                grad_nW = product(hidden_nD, product_WD) if in_tiles else hidden_nD @ product_WD.T
                 loss += _logits_to_gradient_(grad_nW, targets_N[rows], len(weight_VD), z_loss)
-                grad_hidden_ND[rows] = grad_nW @ product_WD
-                chunk_WD = grad_nW.T @ hidden_nD
+                grad_hidden_ND[rows] = gradient_of_inputs(grad_nW, product_WD) if in_tiles else grad_nW @ product_WD
+                chunk_WD = gradient_of_weight(grad_nW, hidden_nD) if in_tiles else grad_nW.T @ hidden_nD
                 grad_weight_WD = chunk_WD.float() if grad_weight_WD is None else grad_weight_WD.add_(chunk_WD)
         grad_weight_VD = None if grad_weight_WD is None else grad_weight_WD[: len(weight_VD)]
         ctx.save_for_backward(grad_hidden_ND, grad_weight_VD)

@@ -15,6 +15,7 @@ import torch
 from firstwords.errors import FirstwordsError
 from firstwords.machine import free_memory_bytes
 from firstwords.model.heap import tensor_heap
+from firstwords.model.matrices import prepare_tiles, tiles_are_there
 from firstwords.settings import TrainingSettings
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,11 +47,18 @@ class Device:
         """Tokens that pass the model at once: enough to fill the device, few enough for its memory."""
         return 32_768 if self.kind == "cuda" else 4_096
 
+    @property
+    def multiplies_in_tiles(self) -> bool:
+        """Whether a training's products are those of `model.matrices`."""
+        return self == Device("cpu", "bf16") and tiles_are_there()
+
     def prepare_training(self) -> None:
         """`prepare_process`, before a training's first tensors: on a CPU, large ones have a heap of their own, too."""
         prepare_process()
         if self.kind == "cpu":
             tensor_heap()
+        if self.multiplies_in_tiles:
+            prepare_tiles()
 
     @property
     def leaves_cpu_idle(self) -> bool:

@@ -20,6 +20,7 @@ def predicted_bytes(
         micro_tokens,
         half=device.precision != "fp32",
         on_gpu=device.kind == "cuda",
+        in_tiles=device.multiplies_in_tiles,
         checkpointing=checkpointing,
         context=recipe.tokens.context,
         step_tokens=step_tokens,
