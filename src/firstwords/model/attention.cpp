@@ -27,9 +27,7 @@ struct Panels {
   Panels(uint16_t* room, int64_t inner) : data(room), panel(steps_for(inner) * kStep) {}
 
   void fill(const Half* from, int64_t stride, int64_t others, int64_t inner) {
-    for (int64_t other = 0; other < others; other += kSide)
-      pack<kAlong, kLeft>(kAlong ? from + other * stride : from + other, stride, others - other, inner,
-                          at(other / kSide));
+    pack_panels<kAlong, kLeft>(from, stride, others, inner, data);
   }
   uint16_t* at(int64_t number, int64_t step = 0) const { return data + number * panel + step * kStep; }
 };

@@ -103,14 +103,10 @@ struct Product {
   }
 
   const uint16_t* packed_right(Range n, Range k) const {
-    const int64_t panel = steps_for(k.size()) * kStep;
-    uint16_t* packed = scratch<uint16_t, 1>(steps_for(n.size()) * panel);
-    for (int64_t column = n.begin; column < n.end; column += kSide) {
-      const Right* from =
-          kRightAlong ? right + column * right_stride + k.begin : right + k.begin * right_stride + column;
-      pack<kRightAlong, false>(from, right_stride, n.end - column, k.size(),
-                               packed + (column - n.begin) / kSide * panel);
-    }
+    uint16_t* packed = scratch<uint16_t, 1>(steps_for(n.size()) * steps_for(k.size()) * kStep);
+    const Right* from =
+        kRightAlong ? right + n.begin * right_stride + k.begin : right + k.begin * right_stride + n.begin;
+    pack_panels<kRightAlong, false>(from, right_stride, n.size(), k.size(), packed);
     return packed;
   }
 
@@ -121,18 +117,18 @@ struct Product {
     for (int64_t k_part = 0; k_part < of_k; ++k_part) {
       const Range now = part_of(k, k_part, of_k);
       const int64_t steps = steps_for(now.size()), left_panel = steps * kStep;
-      for (int64_t row = m.begin; row < m.end; row += kSide) {
-        const Left* from = kLeftAlong ? left + row * left_stride + now.begin : left + now.begin * left_stride + row;
-        pack<kLeftAlong, true>(from, left_stride, m.end - row, now.size(),
-                               left_panels + (row - m.begin) / kSide * left_panel);
-      }
+      const Left* from =
+          kLeftAlong ? left + m.begin * left_stride + now.begin : left + now.begin * left_stride + m.begin;
+      pack_panels<kLeftAlong, true>(from, left_stride, m.size(), now.size(), left_panels);
       Next next = after(m, k, k_part, of_k);
       const int64_t blocks = steps_for(n.size()) * steps_for(m.size());
       const int64_t each = parts_of(next.rows * next.lines, blocks * steps);
-      for (int64_t column = n.begin; column < n.end; column += kSide) {
-        const uint16_t* own_right = packed + (column - n.begin) / kSide * right_panel + (now.begin - k.begin) * kSide;
-        for (int64_t row = m.begin; row < m.end; row += kSide) {
-          const uint16_t* own_left = left_panels + (row - m.begin) / kSide * left_panel;
+      // Column after column: what is written lies side by side.
+      for (int64_t row = m.begin; row < m.end; row += kSide) {
+        const uint16_t* own_left = left_panels + (row - m.begin) / kSide * left_panel;
+        for (int64_t column = n.begin; column < n.end; column += kSide) {
+          const int64_t number = (column - n.begin) / kSide;
+          const uint16_t* own_right = packed + number * right_panel + (now.begin - k.begin) * kSide;
           Out* to = out + row * out_stride + column;
           if constexpr (std::is_same_v<Out, float>) {
             if (row + kSide <= m.end && column + kSide <= n.end) {  // summed where it belongs
@@ -140,7 +136,9 @@ struct Product {
               continue;
             }
           }
-          float* block = sums + ((row - m.begin) * steps_for(n.size()) + (column - n.begin)) * kSide;
+          // Sums of all k at once are written out before the next take their place.
+          const int64_t place = inner <= kInner ? 0 : (row - m.begin) / kSide * steps_for(n.size()) + number;
+          float* block = sums + place * kBlock;
           multiply(own_left, own_right, steps, block, kSide, now.begin > 0,
                    [&] { write_some(waiting, parts_of(kSide, steps)); });
           if (now.end == inner) waiting = {block, to, std::min(kSide, m.end - row), std::min(kSide, n.end - column)};

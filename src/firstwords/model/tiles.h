@@ -263,4 +263,16 @@ inline void pack(const T* from, int64_t stride, int64_t others, int64_t inner, u
     }
 }
 
+// Panels for every 32 of `others`, each of `inner` numbers of k, one after the other. Memory is read as it lies.
+template <bool kAlong, bool kLeft, typename T>
+inline void pack_panels(const T* from, int64_t stride, int64_t others, int64_t inner, uint16_t* to) {
+  const int64_t panel = steps_for(inner) * kStep, at_once = kAlong ? inner : kSide;
+  for (int64_t k = 0; k < inner; k += at_once)
+    for (int64_t other = 0; other < others; other += kSide) {
+      const T* begin = kAlong ? from + other * stride : from + k * stride + other;
+      pack<kAlong, kLeft>(begin, stride, others - other, std::min(at_once, inner - k),
+                          to + other / kSide * panel + k / kSide * kStep);
+    }
+}
+
 }  // namespace
