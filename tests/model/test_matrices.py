@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from firstwords.model import built, matrices
+from firstwords.model import matrices
 from firstwords.model.attention import AttentionGroup, Layout, RaggedGroup, attend
+from firstwords.model.built import built_loops
 from firstwords.model.llama import Llama
 from firstwords.model.loss import summed_cross_entropy
 from firstwords.model.matrices import gradient_of_inputs, gradient_of_weight, prepare_tiles, product
@@ -26,8 +27,7 @@ HALF = 2.0**-8  # half a unit in the last place of bfloat16, relative
 @cache
 def emulated(source: Path) -> ctypes.CDLL | None:
     """The same code with plain loops in the place of tiles."""
-    options = (*built._LOOPS, "-DEMULATED_TILES")
-    return built.built_library(source, options, built.loaded_library("libgomp", "libiomp5", "libomp"))
+    return built_loops(source, "-DEMULATED_TILES")
 
 
 @pytest.fixture(params=["emulated", "amx"], autouse=True)

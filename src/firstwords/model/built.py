@@ -29,11 +29,11 @@ _LOOPS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-
 """NaNs stay NaNs (no -ffast-math): a model of NaNs is to be found out."""
 
 
-def built_loops(source: Path) -> ctypes.CDLL | None:
+def built_loops(source: Path, *options: str) -> ctypes.CDLL | None:
     """`built_library` of loops for this machine's processor, on the threads of PyTorch's OpenMP: those of another would
-    wait for the same cores.
+    wait for the same cores. options: more for the compiler.
     """
-    return built_library(source, _LOOPS, loaded_library("libgomp", "libiomp5", "libomp"))
+    return built_library(source, (*_LOOPS, *options), loaded_library("libgomp", "libiomp5", "libomp"))
 
 
 def built_library(source: Path, options: Sequence[str], linked: Path | None) -> ctypes.CDLL | None:

@@ -31,8 +31,13 @@ _in_tiles = False
 
 def tiles_are_there() -> bool:
     """Whether the processor has tiles of bfloat16 and the machine a compiler; nothing is compiled to find out."""
+    return cpu_has("amx_bf16") and missing_for_fusion("cpu") is None
+
+
+def cpu_has(name: str) -> bool:
+    """Whether the CPU has some instructions, by the name that PyTorch gives them."""
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("amx_bf16")) and missing_for_fusion("cpu") is None
+    return bool(capabilities.get(name))
 
 
 def prepare_tiles() -> None:

@@ -15,7 +15,7 @@ import torch
 from firstwords.errors import FirstwordsError
 from firstwords.machine import free_memory_bytes
 from firstwords.model.heap import tensor_heap
-from firstwords.model.matrices import prepare_tiles, tiles_are_there
+from firstwords.model.matrices import cpu_has, prepare_tiles, tiles_are_there
 from firstwords.settings import TrainingSettings
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -148,8 +148,7 @@ def _choose_precision(asked: str, kind: str) -> str:
 
 def cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bf16 natively (AVX-512 BF16 or AMX)."""
-    capability = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
+    return cpu_has("avx512_bf16") or cpu_has("amx_bf16")
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:
